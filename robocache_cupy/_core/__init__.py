@@ -1,0 +1,1 @@
+"""The mechanism every op shares: adapters of frameworks, plans, kernel pairs, checks."""

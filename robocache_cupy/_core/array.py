@@ -1,0 +1,323 @@
+"""The array frameworks: how each tells its metadata and pointer, allocates, and names its stream.
+
+A framework is looked up by the type of the array and built when its first array arrives, so
+nothing is imported that the caller has not imported already. A fast path here must give what
+DLPack gives; a producer that is none of the frameworks goes through DLPack itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from . import fast
+
+CPU = -1  # the device number of host memory
+
+
+class ArrayLike(Protocol):
+    """An array of NumPy, CuPy, PyTorch or JAX, or any object with ``__dlpack__``."""
+
+    @property
+    def shape(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+
+
+# How the parameters of an op are told apart; see `plan.op`.
+Array = Any  # an array of the call's framework and device
+HostArray = Any  # the same, or a list or NumPy array, which is copied to the device
+Scalar = Any  # a number that may change from call to call without a new plan
+
+
+class Meta(NamedTuple):
+    """What an op sees of an array."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...]  # in elements
+    misaligned: int = 0  # the address modulo 16
+    wrapped: bool = False  # JAX without x64 has cut a 64-bit array to this dtype, perhaps
+    whole: bool = True  # every element at a multiple of its size; else only a copy is usable
+    index: int = 0  # the position among the arrays of the call
+
+
+class Framework(NamedTuple):
+    """An array library, as functions. JAX has no pointers to give: see `jax.py`."""
+
+    name: str
+    signature: Callable[[Any], tuple[int, Any]] | None  # the address, and what a plan depends on
+    meta: Callable[[Any], Meta]
+    device: Callable[[Any], int]  # CUDA device number or CPU
+    pointer: Callable[[Any], int]
+    stream: Callable[[int], int]
+    allocator: Callable[[tuple[int, ...], str, int], Callable[[], Any]]
+    dense: Callable[[Any], Any]  # the same values, row-major, copied if need be
+    to_numpy: Callable[[Any], np.ndarray]
+    from_numpy: Callable[[np.ndarray, int], Any]
+    assign: Callable[[Any, np.ndarray], None]  # write the values of a NumPy array into an array
+    capturing: Callable[[], bool]  # is the current stream being captured into a graph?
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any framework: ``float32``, ``bfloat16``, ``datetime64[ns]``.
+
+    >>> dtype_name(np.float32), dtype_name("f8"), dtype_name("bfloat16")
+    ('float32', 'float64', 'bfloat16')
+    """
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return dtype
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype).rpartition(".")[2]
+
+
+def bfloat16() -> np.dtype:
+    """The NumPy dtype of bfloat16, which is not NumPy's own."""
+    try:
+        import ml_dtypes
+    except ImportError as e:
+        raise ImportError(
+            "bfloat16 outside PyTorch and JAX takes ml_dtypes: pip install ml_dtypes"
+        ) from e
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    return bfloat16() if name == "bfloat16" else np.dtype(name)
+
+
+def _no_stream(device: int) -> int:
+    return 0
+
+
+def _native(dtype: np.dtype) -> str:
+    if not dtype.isnative:
+        raise TypeError(f"got an array of dtype {dtype!r}: convert it to native byte order")
+    return dtype.name
+
+
+def _numpy() -> Framework:
+    def signature(x: np.ndarray) -> tuple[int, Any]:
+        address = x.ctypes.data
+        return address, (x.shape, x.strides, x.dtype, address & 15, x.flags.writeable)
+
+    def meta(x: np.ndarray) -> Meta:
+        size = x.itemsize or 1
+        strides = tuple(stride // size for stride in x.strides)
+        whole = x.flags.aligned and not any(stride % size for stride in x.strides)
+        return Meta(x.shape, _native(x.dtype), strides, x.ctypes.data & 15, whole=whole)
+
+    def assign(x: np.ndarray, values: np.ndarray) -> None:
+        x[...] = values
+
+    return Framework(
+        name="numpy",
+        signature=signature,
+        meta=meta,
+        device=lambda x: CPU,
+        pointer=lambda x: x.ctypes.data,
+        stream=_no_stream,
+        allocator=lambda shape, dtype, device: functools.partial(
+            np.empty, shape, numpy_dtype(dtype)
+        ),
+        dense=np.ascontiguousarray,
+        to_numpy=lambda x: x,
+        from_numpy=lambda x, device: x,
+        assign=assign,
+        capturing=lambda: False,
+    )
+
+
+def import_cupy() -> Any:
+    """CuPy, or a sentence that says how to get it."""
+    fast.make_cupy_importable()
+    try:
+        import cupy
+    except ImportError as e:
+        raise ImportError(
+            "running on a CUDA device takes CuPy: pip install 'robocache-cupy[cuda12]' "
+            f"for a driver of CUDA 12, or [cuda13] ({e})"
+        ) from e
+    return cupy
+
+
+def _cupy() -> Framework:
+    cupy = import_cupy()
+
+    def signature(x: Any) -> tuple[int, Any]:
+        data = x.data
+        address = data.ptr
+        return address, (x.shape, x.strides, x.dtype, data.device_id, address & 15)
+
+    def meta(x: Any) -> Meta:
+        strides = tuple(stride // (x.itemsize or 1) for stride in x.strides)
+        return Meta(x.shape, _native(x.dtype), strides, x.data.ptr & 15)
+
+    def from_numpy(x: np.ndarray, device: int) -> Any:
+        with cupy.cuda.Device(device):
+            return cupy.asarray(x)
+
+    def allocator(shape: tuple[int, ...], dtype: str, device: int) -> Callable[[], Any]:
+        of_dtype = numpy_dtype(dtype)
+
+        def allocate() -> Any:
+            return cupy.empty(shape, of_dtype)
+
+        return allocate
+
+    def assign(x: Any, values: np.ndarray) -> None:
+        x[...] = cupy.asarray(values)
+
+    return Framework(
+        name="cupy",
+        signature=signature,
+        meta=meta,
+        device=lambda x: x.data.device_id,
+        pointer=lambda x: x.data.ptr,
+        stream=fast.cupy_stream(),
+        allocator=allocator,
+        dense=cupy.ascontiguousarray,
+        to_numpy=cupy.asnumpy,
+        from_numpy=from_numpy,
+        assign=assign,
+        capturing=lambda: cupy.cuda.get_current_stream().is_capturing(),
+    )
+
+
+def _torch() -> Framework:
+    import torch
+
+    grad_enabled = torch.is_grad_enabled
+
+    def signature(x: Any) -> tuple[int, Any]:
+        if x.requires_grad and grad_enabled():
+            raise RuntimeError(
+                "an argument requires grad, and this op has no gradient: "
+                "call it under torch.no_grad() or pass x.detach()"
+            )
+        address = x.data_ptr()
+        return address, (x.shape, x.stride(), x.dtype, x.get_device(), address & 15)
+
+    def meta(x: Any) -> Meta:
+        if x.device.type not in ("cpu", "cuda"):
+            raise TypeError(f"got a torch tensor on {x.device}: expected a cpu or cuda tensor")
+        return Meta(tuple(x.shape), dtype_name(x.dtype), x.stride(), x.data_ptr() & 15)
+
+    def to_numpy(x: Any) -> np.ndarray:
+        x = x.detach().cpu()
+        if x.dtype is torch.bfloat16:
+            return x.view(torch.uint16).numpy().view(bfloat16())
+        return x.numpy()
+
+    def from_numpy(x: np.ndarray, device: int) -> Any:
+        if x.dtype.name == "bfloat16":
+            tensor = torch.from_numpy(x.view(np.uint16)).view(torch.bfloat16)
+        else:
+            tensor = torch.from_numpy(x)
+        return tensor if device == CPU else tensor.to(torch.device("cuda", device))
+
+    def assign(x: Any, values: np.ndarray) -> None:
+        x.copy_(from_numpy(values, CPU))
+
+    return Framework(
+        name="torch",
+        signature=signature,
+        meta=meta,
+        device=lambda x: x.get_device() if x.is_cuda else CPU,
+        pointer=torch.Tensor.data_ptr,
+        stream=fast.torch_stream(torch),
+        allocator=functools.partial(fast.torch_allocator, torch),
+        dense=lambda x: x.contiguous(),
+        to_numpy=to_numpy,
+        from_numpy=from_numpy,
+        assign=assign,
+        capturing=lambda: torch.cuda.is_available() and torch.cuda.is_current_stream_capturing(),
+    )
+
+
+def _jax() -> Framework:
+    import jax
+    import jax.numpy as jnp
+
+    def meta(x: Any) -> Meta:
+        shape, dtype = tuple(x.shape), dtype_name(x.dtype)
+        dense = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return Meta(shape, dtype, dense, wrapped=dtype == "int32")
+
+    def device(x: Any) -> int:
+        if isinstance(x, jax.core.Tracer):
+            return CPU  # not known before lowering; the callback asks its buffers
+        (where,) = x.devices() if len(x.devices()) == 1 else (next(iter(x.devices())),)
+        return CPU if where.platform == "cpu" else where.id
+
+    def no_pointer(*_: Any) -> Any:
+        raise AssertionError("JAX arrays are reached through buffer_callback")
+
+    return Framework(
+        name="jax",
+        signature=None,
+        meta=meta,
+        device=device,
+        pointer=no_pointer,
+        stream=no_pointer,
+        allocator=no_pointer,
+        dense=lambda x: x,
+        to_numpy=np.asarray,
+        from_numpy=lambda x, device: jnp.asarray(x),
+        assign=no_pointer,
+        capturing=lambda: False,
+    )
+
+
+# By the package that defines the array type. A Framework is built when its first array arrives.
+_PACKAGES = {"numpy": _numpy, "cupy": _cupy, "torch": _torch, "jax": _jax, "jaxlib": _jax}
+_build = functools.cache(lambda make: make())
+
+FRAMEWORKS: dict[type, Framework | None] = {}  # None: any other type with __dlpack__
+
+
+def framework(cls: type) -> Framework | None:
+    """The framework of an array type; None for one that only speaks DLPack."""
+    if cls not in FRAMEWORKS:
+        FRAMEWORKS[cls] = _find(cls)
+    return FRAMEWORKS[cls]
+
+
+def _find(cls: type) -> Framework | None:
+    for base in cls.__mro__:  # a subclass of torch.Tensor may live anywhere
+        if make := _PACKAGES.get(base.__module__.partition(".")[0]):
+            if not (hasattr(cls, "__dlpack__") or make is _jax):
+                break  # numpy.float64, torch.Size, ...
+            return _build(make)
+    if not hasattr(cls, "__dlpack__"):
+        raise TypeError(f"expected an array, got {cls.__qualname__}")
+    return None
+
+
+_CUDA_DEVICES = (2, 13)  # kDLCUDA, kDLCUDAManaged
+_HOST_DEVICES = (1, 3)  # kDLCPU, kDLCUDAHost
+
+
+def from_dlpack(x: Any) -> Any:
+    """A NumPy or CuPy array on the memory of any DLPack producer."""
+    kind, _ = x.__dlpack_device__()
+    if int(kind) in _CUDA_DEVICES:
+        return import_cupy().from_dlpack(x)
+    if int(kind) in _HOST_DEVICES:
+        return np.from_dlpack(x)
+    raise TypeError(f"{type(x).__qualname__} is on DLPack device type {kind}: expected CPU or CUDA")
+
+
+def where(name: str, x: Any) -> str:
+    """An argument in the words of an error message: ``times (torch on cuda:1)``."""
+    found = framework(type(x))
+    if found is None:
+        return f"{name} ({type(x).__qualname__})"
+    device = found.device(x)
+    return f"{name} ({found.name} on {'cpu' if device == CPU else f'cuda:{device}'})"

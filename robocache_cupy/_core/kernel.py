@@ -1,0 +1,401 @@
+"""Kernels in pairs: a CUDA template in cuda_src and the Numba function that defines its result.
+
+Both take the same parameters in the same order: addresses first, then int64, then whatever the
+op passes as Python floats (double). The Numba function then takes the range [lo, hi) of items it
+is to do, and one tag per template parameter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import operator
+import os
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from . import fast
+from .array import Meta, import_cupy
+
+# No fused multiply-add unless the source says so, and no fast-math: + - * / and sqrt then give
+# the same bits on every backend.
+OPTIONS = ("--std=c++17", "--fmad=false")
+
+_C_TYPE = {
+    "bool": "bool",
+    "int8": "signed char",
+    "int16": "short",
+    "int32": "int",
+    "int64": "long long",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned int",
+    "uint64": "unsigned long long",
+    "float16": "__half",
+    "bfloat16": "__nv_bfloat16",
+    "float32": "float",
+    "float64": "double",
+}
+
+Types = tuple[Any, ...]  # template arguments: dtype names and integers
+
+
+class Out:
+    """An array that a plan asks for: an output, or scratch."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+class Value(NamedTuple):
+    """A number of the call that is not part of the plan: `convert` gives what is packed."""
+
+    index: int
+    convert: Callable[[Any], Any] | None = None
+    format: str = "d"  # of the packed number: d (double) or q (int64)
+
+
+class Launch(NamedTuple):
+    """One kernel launch of a plan."""
+
+    kernel: Kernel
+    types: Types
+    args: tuple[Any, ...]  # Meta, Out or None (addresses), then int, float and Value
+    items: int  # what the Numba function's range counts
+    weight: int  # elements per item: how much work a range is
+    blocks: int
+    threads: int
+    shared: int = 0  # bytes of dynamic shared memory
+
+
+class Kernel:
+    """``Kernel("resample", "resample", types)`` is the pair of
+
+    - the template ``resample`` in ``cuda_src/resample.cu``,
+    - ``resample`` in ``robocache_cupy/_cpu/resample.py``, which defines the result.
+
+    `types` lists every specialisation that may be asked for.
+    """
+
+    all: ClassVar[list[Kernel]] = []  # for the tests, which compile every one
+
+    def __init__(self, module: str, name: str, types: Iterable[Types] = ((),)) -> None:
+        self.module, self.name, self.types = module, name, tuple(types)
+        self._handles: dict[tuple[Types, int], tuple[int, Any]] = {}
+        self._entries: dict[tuple[Types, str], Callable[..., None]] = {}
+        Kernel.all.append(self)
+
+    def __repr__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+    @property
+    def reference(self) -> Any:
+        package = __package__.rpartition(".")[0]
+        return getattr(importlib.import_module(f"{package}._cpu.{self.module}"), self.name)
+
+    def expression(self, types: Types) -> str:
+        if not types:
+            return self.name
+        return f"{self.name}<{', '.join(_C_TYPE.get(t, str(t)) for t in types)}>"
+
+    def on_device(self, types: Types, device: int) -> tuple[int, Any]:
+        """The driver's handle of one specialisation on one device, and CuPy's object for it."""
+        key = types, device
+        if key not in self._handles:
+            cupy = import_cupy()
+            with _compile_lock, cupy.cuda.Device(device):
+                expression = self.expression(types)
+                module = cupy.RawModule(
+                    code=source(self.module), options=OPTIONS, name_expressions=(expression,)
+                )
+                function = module.get_function(expression)
+                self._handles[key] = function.kernel.ptr, function
+        return self._handles[key]
+
+    def on_host(self, launch: Launch, args: Sequence[Any]) -> None:
+        """Run the Numba function over all items, on the pool when they are many."""
+        formats = "".join("d" if type(a) is float else "q" for a in args)
+        entry = self._entries.get((launch.types, formats))
+        if entry is None:
+            entry = self._entries[launch.types, formats] = self._specialise(launch.types, formats)
+        tags = _tags(launch.types)
+        items = launch.items
+        parts = min(_POOL_SIZE, items, items * launch.weight // _SERIAL_ELEMENTS)
+        if parts <= 1:
+            entry(*args, 0, items, *tags)
+            return
+        bounds = [items * i // parts for i in range(parts + 1)]
+        runs = [
+            _pool().submit(entry, *args, lo, hi, *tags)
+            for lo, hi in zip(bounds[:-2], bounds[1:-1], strict=True)
+        ]
+        entry(*args, bounds[-2], bounds[-1], *tags)  # the caller's thread does its share
+        for run in runs:
+            run.result()
+
+    def _specialise(self, types: Types, formats: str) -> Callable[..., None]:
+        """The compiled entry point for argument types that are known, so that a call resolves
+        none."""
+        import numba
+
+        number = {"q": numba.int64, "d": numba.float64}
+        tags = tuple(numba.typeof(tag) for tag in _tags(types))
+        signature = (*map(number.__getitem__, formats), numba.int64, numba.int64, *tags)
+        with _compile_lock:
+            reference = self.reference
+            reference.compile(signature)
+            entry: Callable[..., None] = reference.overloads[signature].entry_point
+        return entry
+
+
+_compile_lock = threading.RLock()
+
+
+@functools.cache
+def _tags(types: Types) -> tuple[Any, ...]:
+    from .._cpu import DType
+
+    return tuple(DType(t) if isinstance(t, str) else t for t in types)
+
+
+# ------------------------------------------------------------------------------- the host's pool
+
+_SERIAL_ELEMENTS = 1 << 15  # handing a part to the pool costs about 20 us
+_POOL_SIZE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_executor: ThreadPoolExecutor | None = None
+
+
+def _pool() -> ThreadPoolExecutor:
+    global _executor
+    if _executor is None:
+        _executor = ThreadPoolExecutor(_POOL_SIZE, "robocache")
+    return _executor
+
+
+# ---------------------------------------------------------------------------------- fork and CUDA
+
+_cuda_used = False
+_cuda_lost = False  # this process was forked from one that had used CUDA
+after_fork: list[Callable[[], None]] = []  # what else must be forgotten in the child
+
+
+def _in_child() -> None:
+    global _executor, _cuda_lost
+    _executor = None  # its threads were not copied
+    _cuda_lost = _cuda_used
+    for forget in after_fork:
+        forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def check_cuda(device: int) -> None:
+    """Raise what a first use of CUDA in this process would otherwise fail with obscurely."""
+    global _cuda_used
+    if _cuda_lost:
+        raise RuntimeError(
+            "this process was forked after CUDA had been used, and CUDA does not survive a fork: "
+            "start workers with multiprocessing.get_context('spawn'), or keep their arrays on "
+            "the CPU"
+        )
+    cupy = import_cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as e:
+        raise RuntimeError(f"CuPy finds no usable CUDA device ({e}): use backend='numba'") from e
+    if device >= count:
+        raise RuntimeError(f"CuPy sees {count} CUDA devices, the arrays are on cuda:{device}")
+    _cuda_used = True
+
+
+# --------------------------------------------------------------------------------------- launching
+
+Launcher = Callable[[Sequence[int], Sequence[Any], int], None]
+
+
+def launcher(launches: Sequence[Launch], slot: Callable[[Any], int], device: int) -> Launcher:
+    """A function of (addresses, values, stream) that runs the launches.
+
+    `slot` tells where the address of a Meta, Out or None stands among the addresses.
+    """
+    launches = [launch for launch in launches if launch.items]
+    if device >= 0:
+        check_cuda(device)
+        return _device_launcher(launches, slot, device)
+    return _host_launcher(launches, slot)
+
+
+def _addresses(launch: Launch, slot: Callable[[Any], int]) -> list[int]:
+    """The slots of the leading arguments that are addresses."""
+    slots = [slot(a) for a in launch.args if a is None or isinstance(a, (Meta, Out))]
+    assert all(a is None or isinstance(a, (Meta, Out)) for a in launch.args[: len(slots)])
+    return slots
+
+
+def _host_launcher(launches: Sequence[Launch], slot: Callable[[Any], int]) -> Launcher:
+    prepared = []
+    for launch in launches:
+        slots = _addresses(launch, slot)
+        numbers = launch.args[len(slots) :]
+        late = [(i, a.convert, a.index) for i, a in enumerate(numbers) if isinstance(a, Value)]
+        prepared.append((launch, slots, numbers, late))
+
+    def run(addresses: Sequence[int], values: Sequence[Any], stream: int = 0) -> None:
+        for launch, slots, numbers, late in prepared:
+            if late:
+                numbers = list(numbers)
+                for i, convert, index in late:
+                    numbers[i] = convert(values[index]) if convert else values[index]
+            launch.kernel.on_host(launch, [*[addresses[i] for i in slots], *numbers])
+
+    return run
+
+
+class _Packed(NamedTuple):
+    """A launch ready to go: all but addresses and late values stands in its buffer."""
+
+    handle: int
+    blocks: int
+    threads: int
+    shared: int
+    pack: Callable[..., None]
+    order: Callable[[Sequence[int]], tuple[int, ...]]
+    late: list[tuple[int, Callable[..., None], Callable[[Any], Any] | None, int]]
+    buffer: Any
+    pointers: int  # the address of the array of pointers into the buffer
+    keep: Any
+
+
+def _pack(launch: Launch, slot: Callable[[Any], int], device: int) -> _Packed:
+    handle, function = launch.kernel.on_device(launch.types, device)
+    slots = _addresses(launch, slot)
+    count = len(launch.args)
+    buffer = ctypes.create_string_buffer(8 * count)
+    base = ctypes.addressof(buffer)
+    late = []
+    for i, a in enumerate(launch.args[len(slots) :], start=len(slots)):
+        if isinstance(a, Value):
+            late.append((8 * i, _PACK[a.format], a.convert, a.index))
+        else:
+            _PACK["d" if type(a) is float else "q"](buffer, 8 * i, a)
+    table = (ctypes.c_void_p * count)(*range(base, base + 8 * count, 8))
+    return _Packed(
+        handle,
+        launch.blocks,
+        launch.threads,
+        launch.shared,
+        struct.Struct(f"<{len(slots)}Q").pack_into,
+        operator.itemgetter(*slots),
+        late,
+        buffer,
+        ctypes.addressof(table),
+        (table, function),
+    )
+
+
+_PACK = {code: struct.Struct(f"<{code}").pack_into for code in "qd"}
+
+
+def _device_launcher(
+    launches: Sequence[Launch], slot: Callable[[Any], int], device: int
+) -> Launcher:
+    cuda = import_cupy().cuda
+    get_device = cuda.runtime.getDevice
+    driver_launch = fast.cupy_launch()
+    if driver_launch is None:
+        return _public_launcher(launches, slot, device)
+    local = threading.local()  # the driver's launch releases the GIL: each thread packs its own
+
+    def bind() -> list[_Packed]:
+        with cuda.Device(device):
+            cuda.runtime.setDevice(device)  # a new thread has no CUDA context yet
+            local.packed = [_pack(launch, slot, device) for launch in launches]
+        return local.packed
+
+    def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
+        if get_device() != device:
+            with cuda.Device(device):
+                run(addresses, values, stream)
+            return
+        try:
+            packed = local.packed
+        except AttributeError:
+            packed = bind()
+        for handle, blocks, threads, shared, pack, order, late, buffer, pointers, _ in packed:
+            pack(buffer, 0, *order(addresses))
+            for offset, pack_value, convert, index in late:
+                value = values[index]
+                pack_value(buffer, offset, convert(value) if convert else value)
+            driver_launch(handle, blocks, 1, 1, threads, 1, 1, shared, stream, pointers, 0)
+
+    return run
+
+
+def _public_launcher(
+    launches: Sequence[Launch], slot: Callable[[Any], int], device: int
+) -> Launcher:
+    """The same through `RawKernel.__call__`, for a CuPy without the driver's launch."""
+    cuda = import_cupy().cuda
+    slots_of = {id(launch): _addresses(launch, slot) for launch in launches}
+
+    def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
+        with cuda.Device(device), cuda.Stream.from_external(fast.ExternalStream(stream)):
+            for launch in launches:
+                slots = slots_of[id(launch)]
+                args: list[Any] = [addresses[i] for i in slots]
+                for a in launch.args[len(slots) :]:
+                    if isinstance(a, Value):
+                        a = a.convert(values[a.index]) if a.convert else values[a.index]
+                    args.append(a)
+                _, function = launch.kernel.on_device(launch.types, device)
+                function((launch.blocks,), (launch.threads,), args, shared_mem=launch.shared)
+
+    return run
+
+
+# ------------------------------------------------------------------------------------- the sources
+
+
+def cuda_src() -> Path:
+    """The folder of the CUDA sources: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    for folder in package / "cuda_src", package.parent / "cuda_src":
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"cuda_src is neither in nor beside {package}: reinstall robocache-cupy"
+    )
+
+
+@functools.cache
+def source(module: str) -> str:
+    """The text of cuda_src/<module>.cu with its own headers put in place.
+
+    CuPy's disk cache is keyed by the source text and does not see the files it includes, so a
+    header left to the compiler could change without a recompilation. The #line directives keep
+    the compiler's messages pointing at the real files.
+    """
+    seen = set()
+
+    def expand(path: Path) -> Iterator[str]:
+        seen.add(path)
+        yield f'#line 1 "{path.name}"'
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            include = re.fullmatch(r'#include "(.+)"', line)
+            if include and (header := path.parent / include[1]) not in seen:
+                yield from expand(header)
+                yield f'#line {number + 1} "{path.name}"'
+            else:
+                yield "" if include or line == "#pragma once" else line
+
+    return "\n".join(expand(cuda_src() / f"{module}.cu"))

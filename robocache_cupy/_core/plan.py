@@ -1,0 +1,503 @@
+"""An op is a pure function from array metadata to a plan; `op` turns it into a library function.
+
+The plan names the outputs, the scratch and the kernel launches. It depends on the shapes, dtypes,
+strides and alignment of the arrays and on the static options, so it is made once for each
+combination and kept. A warm call reads addresses, allocates with the caller's framework, packs
+and launches on the caller's current stream.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, ParamSpec
+
+import numpy as np
+
+from . import kernel
+from .array import (
+    CPU,
+    FRAMEWORKS,
+    Framework,
+    Meta,
+    framework,
+    from_dlpack,
+    import_cupy,
+    where,
+)
+from .check import NotDense, one_of
+from .kernel import Launch, Launcher, Out, Value
+
+P = ParamSpec("P")
+
+BACKENDS = ("auto", "cuda", "numba")
+_CACHE_SIZE = 1024  # plans per op: a ragged log has a new shape at every call
+
+
+class Plan(NamedTuple):
+    """What one call does. An output that is a Meta is the caller's own array, filled in place."""
+
+    outputs: Mapping[str, Out | Meta]
+    launches: Sequence[Launch]
+    scratch: Sequence[Out] = ()
+    result: str = "Result"  # the name of the named tuple, when there are several outputs
+
+
+class Read(NamedTuple):
+    """A plan that ends in the reading of its only output, int64 numbers that `then` turns into
+    the plan of the call (or into an error). `reason` says which argument makes it unnecessary."""
+
+    plan: Plan
+    then: Callable[[list[int]], Plan]
+    reason: str
+
+
+@functools.cache
+def _result_type(name: str, fields: tuple[str, ...]) -> type:
+    cls = collections.namedtuple(name, fields)  # type: ignore[misc]  # fields of the call
+    # A result must survive the way from a DataLoader worker to its parent.
+    cls.__reduce__ = lambda self: (_unpickle, (name, fields, tuple(self)))  # type: ignore[assignment]
+    return cls
+
+
+def _unpickle(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return _result_type(name, fields)(*values)
+
+
+def op(fn: Callable[P, Any]) -> Callable[P, Any]:
+    """Make a public function of an op.
+
+    The annotations of `fn` tell its parameters apart: `Array` and `HostArray` are arrays (or
+    None), `Scalar` are numbers that do not change the plan, everything else is a static option.
+    `fn` gets a Meta for an array and, for a number that is not the parameter's default, a Value.
+    A number may also come as an array with one entry per row.
+    """
+    return Op(fn).public
+
+
+class Op:
+    """One op with its cached plans."""
+
+    all: ClassVar[dict[str, Op]] = {}
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn, self.name = fn, fn.__name__
+        parameters = inspect.signature(fn).parameters
+        kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
+        self.scalars = tuple(n for n in parameters if kind[n] == "Scalar")
+        self.arrays = tuple(n for n in parameters if kind[n] in ("Array", "HostArray"))
+        self.options = tuple(n for n in parameters if n not in self.scalars + self.arrays)
+        self.host = {n for n in parameters if kind[n] == "HostArray"} | set(self.scalars)
+        self.defaults = tuple(parameters[n].default for n in self.scalars)
+        self.cache: dict[Any, _Ready | _Reader | _Densify] = {}
+        self.public = self._wrapper(parameters)
+        Op.all[self.name] = self
+
+    def _wrapper(self, parameters: Mapping[str, inspect.Parameter]) -> Callable[..., Any]:
+        """A function with the op's own signature: binding by Python costs a tenth of inspect."""
+        namespace: dict[str, Any] = {"call": self}
+        names = []
+        for name, p in parameters.items():
+            if p.kind is p.KEYWORD_ONLY and "*" not in names:
+                names.append("*")
+            names.append(name)
+            if p.default is not p.empty:
+                namespace[f"default_{name}"] = p.default
+                names[-1] += f"=default_{name}"
+        changed = " or ".join(f"{n} is not default_{n}" for n in self.scalars) or "False"
+        text = (
+            f"def {self.name}({', '.join(names)}):\n"
+            f"    return call({_tuple(self.arrays)}, {_tuple(self.options)}, "
+            f"{_tuple(self.scalars)} if {changed} else None)\n"
+        )
+        exec(compile(text, f"<op {self.name}>", "exec"), namespace)
+        return functools.update_wrapper(namespace[self.name], self.fn)
+
+    def __call__(
+        self, arrays: tuple[Any, ...], options: tuple[Any, ...], scalars: tuple[Any, ...] | None
+    ) -> Any:
+        found = FRAMEWORKS.get(type(arrays[0]))
+        if found is None or found.signature is None:
+            return self._general(arrays, options, scalars)
+        if scalars is None:
+            kinds, values, per_row = None, (), ()
+        else:
+            kinds, values, per_row = _split(scalars, self.defaults)
+        signature = found.signature
+        addresses, key = [], [options, kinds]
+        for x in arrays + per_row:
+            if x is None:
+                key.append(None)
+            elif FRAMEWORKS.get(type(x)) is found:
+                address, part = signature(x)
+                addresses.append(address)
+                key.append(part)
+            else:
+                return self._general(arrays, options, scalars)
+        lookup = tuple(key)
+        try:
+            ready = self.cache[lookup]
+        except KeyError:
+            ready = self._remember(lookup, found, arrays + per_row, options, kinds)
+        except TypeError:  # an option that is a list or an array
+            return self(arrays, _hashable(options), scalars)
+        return ready(self, found, arrays, per_row, options, scalars, addresses, values)
+
+    # ------------------------------------------------------------------------------ a first call
+
+    def plan(self, metas: Sequence[Meta | None], options: Any, kinds: Any) -> Plan | Read:
+        """Ask the op itself."""
+        count = len(self.arrays)
+        call = dict(zip(self.arrays, metas, strict=False))
+        call.update(zip(self.options, options, strict=True))
+        scalars = self.defaults if kinds is None else kinds
+        rest = iter(metas[count:])
+        for name, value in zip(self.scalars, scalars, strict=True):
+            call[name] = next(rest) if value is PER_ROW else value
+        made: Plan | Read = self.fn(**call)
+        return made
+
+    def _remember(
+        self, key: Any, found: Framework, arrays: tuple[Any, ...], options: Any, kinds: Any
+    ) -> Any:
+        device, metas = self._metas(found, arrays)
+        backend = self.backend(options)
+        made: _Ready | _Reader | _Densify | _Cross
+        if backend != "auto" and (backend == "cuda") != (device >= 0):
+            made = _Cross()
+        else:
+            made = self.prepare(found, device, metas, options, kinds)
+        if len(self.cache) >= _CACHE_SIZE:
+            self._forget_one()
+        self.cache[key] = made
+        return made
+
+    def backend(self, options: Sequence[Any]) -> str:
+        backend: str = options[self.options.index("backend")]
+        if backend == "pytorch":
+            raise ValueError("backend is 'pytorch', which is now called 'numba': it runs on the CPU")
+        one_of("backend", backend, BACKENDS)
+        return backend
+
+    def prepare(
+        self, found: Framework, device: int, metas: Sequence[Meta | None], options: Any, kinds: Any
+    ) -> Any:
+        try:
+            for meta in metas:
+                if meta is not None and not meta.whole:
+                    raise NotDense(meta)
+            made = self.plan(metas, options, kinds)
+        except NotDense as e:
+            return _Densify(e.index)
+        if isinstance(made, Read):
+            return _Reader(made, found, device, metas)
+        return _Ready(made, found, device, metas)
+
+    def _metas(self, found: Framework, arrays: Sequence[Any]) -> tuple[int, list[Meta | None]]:
+        names = self.arrays + self.scalars
+        device: int | None = None
+        metas: list[Meta | None] = []
+        for index, x in enumerate(arrays):
+            if x is None:
+                metas.append(None)
+                continue
+            metas.append(found.meta(x)._replace(index=index))
+            on = found.device(x)
+            if device is None:
+                device = on
+            elif on != device:
+                raise self._mixed(names, arrays)
+        assert device is not None
+        return device, metas
+
+    def _mixed(self, names: Sequence[str], arrays: Sequence[Any]) -> TypeError:
+        got = [where(n, x) for n, x in zip(names, arrays, strict=False) if x is not None]
+        return TypeError(
+            f"{self.name} takes arrays of one framework on one device, got {', '.join(got)}"
+        )
+
+    def _forget_one(self) -> None:
+        """Drop the plan that has been unused for longest, to within one round of the clock."""
+        for _ in range(len(self.cache)):
+            key = next(iter(self.cache))
+            oldest = self.cache.pop(key)
+            if not oldest.used:
+                return
+            oldest.used = False
+            self.cache[key] = oldest
+
+    # ------------------------------------------------------- everything the fast path cannot take
+
+    def _general(
+        self, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
+    ) -> Any:
+        """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
+        lead = arrays[0]
+        if not hasattr(lead, "shape"):
+            raise TypeError(
+                f"{self.name}: {self.arrays[0]} must be an array, got {type(lead).__name__}"
+            )
+        found = framework(type(lead))
+        device = CPU if found is None else found.device(lead)
+
+        def conform(name: str, x: Any) -> Any:
+            if x is None:
+                return None
+            if isinstance(x, (list, tuple)) and name != self.arrays[0]:
+                x = np.asarray(x)
+            if type(x) is np.ndarray and name in self.host and (found and found.name != "numpy"):
+                return found.from_numpy(x, device)
+            try:
+                same = framework(type(x)) is found
+            except TypeError as e:
+                raise TypeError(f"{self.name}: {name} must be an array: {e}") from None
+            if not same:
+                raise self._mixed(self.arrays, arrays)
+            return x
+
+        arrays = tuple(conform(n, x) for n, x in zip(self.arrays, arrays, strict=True))
+        if scalars is not None:
+            scalars = tuple(
+                conform(n, x) if _is_array(x) else x
+                for n, x in zip(self.scalars, scalars, strict=True)
+            )
+        if found is None:
+            arrays = tuple(None if x is None else from_dlpack(x) for x in arrays)
+            if scalars is not None:
+                scalars = tuple(from_dlpack(x) if _is_array(x) else x for x in scalars)
+            return self(arrays, options, scalars)
+        if found.signature is None:
+            from . import jax
+
+            return jax.call(self, found, arrays, _hashable(options), scalars)
+        return self(arrays, options, scalars)
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({''.join(f'{n}, ' for n in names)})"
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, list) or (hasattr(x, "__dlpack__") and getattr(x, "ndim", 1) > 0)
+
+
+class _PerRow:
+    """Stands for a number that came as an array with one entry per row."""
+
+
+PER_ROW = _PerRow()
+
+
+def _split(
+    scalars: Sequence[Any], defaults: Sequence[Any]
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    """The part of the scalars a plan depends on, the numbers it does not, and arrays among them."""
+    values: list[Any] = []
+    per_row: list[Any] = []
+
+    def kind(x: Any) -> Any:
+        if x is None or type(x) is str:
+            return x
+        if isinstance(x, tuple):
+            return tuple(map(kind, x))
+        if _is_array(x):
+            per_row.append(x)
+            return PER_ROW
+        values.append(x)
+        return Value(len(values) - 1)
+
+    kinds = tuple(
+        x if x is default else kind(x) for x, default in zip(scalars, defaults, strict=True)
+    )
+    return kinds, tuple(values), tuple(per_row)
+
+
+def _hashable(option: Any) -> Any:
+    if isinstance(option, (list, tuple)):
+        return tuple(map(_hashable, option))
+    if isinstance(option, np.ndarray):
+        return _hashable(option.tolist())
+    return option
+
+
+# ------------------------------------------------------------------------------ what is remembered
+
+
+class _Ready:
+    """A plan bound to a framework and a device."""
+
+    __slots__ = ("_allocate", "_device", "_launch", "_outputs", "_pointer", "_result", "_stream",
+                 "used")  # fmt: skip
+
+    def __init__(
+        self, plan: Plan, found: Framework, device: int, metas: Sequence[Meta | None]
+    ) -> None:
+        fresh = [x for x in plan.outputs.values() if isinstance(x, Out)]
+        fresh += plan.scratch
+        self._allocate = [found.allocator(x.shape, x.dtype, device) for x in fresh]
+        self._launch: Launcher = bind(plan, fresh, metas, device)
+        # An output is a new array, by position, or ~position of the caller's own.
+        self._outputs = [
+            fresh.index(x) if isinstance(x, Out) else ~x.index for x in plan.outputs.values()
+        ]
+        several = len(plan.outputs) > 1
+        self._result = _result_type(plan.result, tuple(plan.outputs)) if several else None
+        self._pointer, self._stream, self._device = found.pointer, found.stream, device
+        self.used = False
+
+    def __call__(
+        self,
+        op: Op,
+        found: Framework,
+        arrays: tuple[Any, ...],
+        per_row: tuple[Any, ...],
+        options: Any,
+        scalars: Any,
+        addresses: list[int],
+        values: tuple[Any, ...],
+    ) -> Any:
+        self.used = True
+        pointer, device = self._pointer, self._device
+        fresh = [allocate() for allocate in self._allocate]
+        for x in fresh:
+            addresses.append(pointer(x))
+        addresses.append(0)
+        self._launch(addresses, values, self._stream(device) if device >= 0 else 0)
+        if self._result is None:
+            (i,) = self._outputs
+            return fresh[i] if i >= 0 else arrays[~i]
+        return self._result(*[fresh[i] if i >= 0 else arrays[~i] for i in self._outputs])
+
+
+def bind(
+    plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int
+) -> Launcher:
+    """The launcher of a plan. It takes the addresses of the call's arrays, of `fresh`, then 0."""
+    given = [meta.index for meta in metas if meta is not None]
+    position = {id(x): len(given) + i for i, x in enumerate(fresh)}
+
+    def slot(arg: Any) -> int:
+        if arg is None:
+            return len(given) + len(fresh)
+        return given.index(arg.index) if isinstance(arg, Meta) else position[id(arg)]
+
+    return kernel.launcher(plan.launches, slot, device)
+
+
+class _Reader:
+    """A plan whose result decides what comes next."""
+
+    def __init__(
+        self, read: Read, found: Framework, device: int, metas: Sequence[Meta | None]
+    ) -> None:
+        self._read, self._metas, self._device = read, metas, device
+        self._first = _Ready(read.plan, found, device, metas)
+        self._then: dict[tuple[int, ...], _Ready] = {}
+        self.used = False
+
+    def __call__(
+        self,
+        op: Op,
+        found: Framework,
+        arrays: tuple[Any, ...],
+        per_row: tuple[Any, ...],
+        options: Any,
+        scalars: Any,
+        addresses: list[int],
+        values: tuple[Any, ...],
+    ) -> Any:
+        self.used = True
+        if found.capturing():
+            raise RuntimeError(f"{op.name} reads a number back here, which a CUDA graph cannot: "
+                               f"{self._read.reason}")  # fmt: skip
+        rest = (op, found, arrays, per_row, options, scalars)
+        sizes = tuple(found.to_numpy(self._first(*rest, list(addresses), values)).tolist())
+        ready = self._then.get(sizes)
+        if ready is None:
+            made = self._read.then(list(sizes))
+            ready = _Ready(made, found, self._device, self._metas)
+            if len(self._then) >= _CACHE_SIZE:
+                self._then.clear()
+            self._then[sizes] = ready
+        return ready(*rest, addresses, values)
+
+
+class _Densify:
+    """An array has strides the kernels do not take: go on with a dense copy of it."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self.used = False
+
+    def __call__(
+        self,
+        op: Op,
+        found: Framework,
+        arrays: tuple[Any, ...],
+        per_row: tuple[Any, ...],
+        options: Any,
+        scalars: Any,
+        *_: Any,
+    ) -> Any:
+        self.used = True
+        i, count = self._index, len(arrays)
+        if i < count:
+            arrays = (*arrays[:i], found.dense(arrays[i]), *arrays[i + 1 :])
+        else:
+            dense = iter([*per_row[: i - count], found.dense(per_row[i - count]),
+                          *per_row[i - count + 1 :]])  # fmt: skip
+            scalars = tuple(next(dense) if _is_array(x) else x for x in scalars)
+        return op(arrays, options, scalars)
+
+
+class _Cross:
+    """The caller asks for the backend that is not where the arrays lie: there and back again."""
+
+    used = False
+
+    def __call__(
+        self,
+        op: Op,
+        found: Framework,
+        arrays: tuple[Any, ...],
+        per_row: tuple[Any, ...],
+        options: Any,
+        scalars: Any,
+        *_: Any,
+    ) -> Any:
+        cuda = op.backend(options) == "cuda"
+        device = found.device(arrays[0])
+        there: Callable[[Any], Any] = _identity
+        back: Callable[[Any], Any] = _identity
+        if cuda:
+            kernel.check_cuda(0)
+            cupy = import_cupy()
+            there, back = cupy.asarray, cupy.asnumpy
+
+        def move(x: Any) -> Any:
+            return None if x is None else there(found.to_numpy(x))
+
+        if scalars is not None:
+            scalars = tuple(move(x) if _is_array(x) else x for x in scalars)
+        result = op(tuple(map(move, arrays)), options, scalars)
+        if "out" in op.arrays and (out := arrays[op.arrays.index("out")]) is not None:
+            values = result[0] if isinstance(result, tuple) else result
+            found.assign(out, back(values))
+            return result._replace(**{result._fields[0]: out}) if isinstance(result, tuple) else out
+        if isinstance(result, tuple):
+            return type(result)(*[found.from_numpy(back(x), device) for x in result])
+        return found.from_numpy(back(result), device)
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+def _forget_all() -> None:
+    for each in Op.all.values():
+        each.cache.clear()
+
+
+kernel.after_fork.append(_forget_all)  # in a child, a plan for CUDA must not be warm
