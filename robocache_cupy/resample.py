@@ -27,7 +27,6 @@ EDGES = {"hold": 0, "constant": 1, "extrapolate": 2}  # likewise
 
 _SIZE = {d: 1 if d == "bool" else int(d.lstrip("bufloatin")) // 8 for d in DATA}  # bytes
 _THREADS = 128
-_SHARED_PER_TARGET = 32  # bytes: see Target in resample.cu
 
 
 def _vector(x: str, y: str) -> int:
@@ -276,7 +275,6 @@ def resample_trajectories(
             weight=D,
             blocks=min(-(-B * T // tile), 2**30),
             threads=_THREADS,
-            shared=tile * _SHARED_PER_TARGET,
         )  # fmt: skip
         return Plan(outputs, [*sort, launch], scratch, "Resampled")
 

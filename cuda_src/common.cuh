@@ -1,0 +1,118 @@
+#pragma once
+// Shared by all kernels.
+//
+// Loops stride over the block and the grid, and phases are separated by __syncthreads(), so every
+// kernel is right for any block size, one thread included. Integers are 64 bits wide wherever a
+// tensor may outgrow 32.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef long long int64;
+typedef unsigned long long uint64;
+
+// ------------------------------------------------------------------------------------ arithmetic
+
+// The type that is computed with between stored types X and Y: double where one of them holds more
+// than a float does.
+template <typename T> struct Wide { static constexpr bool value = false; };
+template <> struct Wide<double> { static constexpr bool value = true; };
+template <> struct Wide<int> { static constexpr bool value = true; };
+template <> struct Wide<unsigned int> { static constexpr bool value = true; };
+template <> struct Wide<int64> { static constexpr bool value = true; };
+template <> struct Wide<uint64> { static constexpr bool value = true; };
+
+template <bool> struct Pick { typedef float type; };
+template <> struct Pick<true> { typedef double type; };
+template <typename X, typename Y>
+using Computed = typename Pick<Wide<X>::value || Wide<Y>::value>::type;
+
+template <typename C, typename X> __device__ __forceinline__ C widen(X x) { return (C)x; }
+template <typename C> __device__ __forceinline__ C widen(__half x) { return (C)__half2float(x); }
+template <typename C> __device__ __forceinline__ C widen(__nv_bfloat16 x) {
+    return (C)__bfloat162float(x);
+}
+
+// A computed number as a stored one: rounded once to nearest even; integers keep to their range.
+template <typename Y> struct Narrow;
+template <> struct Narrow<double> {
+    static __device__ __forceinline__ double of(double x) { return x; }
+};
+template <> struct Narrow<float> {
+    static __device__ __forceinline__ float of(float x) { return x; }
+    static __device__ __forceinline__ float of(double x) { return (float)x; }
+};
+template <> struct Narrow<__half> {
+    static __device__ __forceinline__ __half of(float x) { return __float2half_rn(x); }
+    static __device__ __forceinline__ __half of(double x) { return __double2half(x); }
+};
+template <> struct Narrow<__nv_bfloat16> {
+    static __device__ __forceinline__ __nv_bfloat16 of(float x) { return __float2bfloat16_rn(x); }
+    static __device__ __forceinline__ __nv_bfloat16 of(double x) { return __double2bfloat16(x); }
+};
+template <> struct Narrow<bool> {
+    template <typename C> static __device__ __forceinline__ bool of(C x) { return x != 0; }
+};
+template <typename Y> struct Narrow {
+    template <typename C> static __device__ __forceinline__ Y of(C x) {
+        constexpr bool is_signed = (Y)-1 < (Y)1;
+        constexpr Y high = is_signed ? (Y)((((Y)1 << (sizeof(Y) * 8 - 2)) - 1) * 2 + 1) : (Y)-1;
+        constexpr Y low = is_signed ? (Y)(-high - 1) : (Y)0;
+        const double above = is_signed ? -(double)low : 2.0 * (double)((Y)1 << (sizeof(Y) * 8 - 1));
+        const double r = rint((double)x);
+        if (r >= above) return high;
+        if (r > (double)low) return (Y)r;
+        return r == r ? low : (Y)0;
+    }
+};
+
+template <typename Y> __device__ __forceinline__ Y of_bits(int64 bits) {
+    Y y;
+    memcpy(&y, &bits, sizeof(Y));  // little-endian, as every CUDA host and device is
+    return y;
+}
+template <> __device__ __forceinline__ bool of_bits<bool>(int64 bits) { return bits != 0; }
+
+// ---------------------------------------------------------------------------------- wide accesses
+
+// N elements that move in one access of up to 16 bytes.
+template <typename T, int N> struct alignas(sizeof(T) * N) Pack { T at[N]; };
+
+template <int BYTES> struct Word;
+template <> struct Word<16> { typedef uint4 type; };
+template <> struct Word<8> { typedef uint2 type; };
+template <> struct Word<4> { typedef unsigned int type; };
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<1> { typedef unsigned char type; };
+
+template <typename T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T* p) {
+    typedef typename Word<sizeof(T) * N>::type W;
+    const W word = __ldg((const W*)p);
+    Pack<T, N> pack;
+    memcpy(&pack, &word, sizeof(pack));
+    return pack;
+}
+
+// Streaming: a result is not read again here, and the samples should stay in the cache.
+template <typename T, int N> __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& v) {
+    typedef typename Word<sizeof(T) * N>::type W;
+    W word;
+    memcpy(&word, &v, sizeof(word));
+    __stcs((W*)p, word);
+}
+
+// ----------------------------------------------------------------------------------------- numbers
+
+// Element i of an array of int32 or int64 (W int64), or float or double (W double), of 4 or 8
+// bytes `width`.
+template <typename W> __device__ __forceinline__ W load(const void* p, int64 width, int64 i);
+template <> __device__ __forceinline__ int64 load<int64>(const void* p, int64 width, int64 i) {
+    return width == 8 ? __ldg((const int64*)p + i) : __ldg((const int*)p + i);
+}
+template <> __device__ __forceinline__ double load<double>(const void* p, int64 width, int64 i) {
+    return width == 8 ? __ldg((const double*)p + i) : __ldg((const float*)p + i);
+}
+
+__device__ __forceinline__ int64 clamp(int64 x, int64 low, int64 high) {
+    return x < low ? low : x > high ? high : x;
+}

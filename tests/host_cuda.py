@@ -1,0 +1,112 @@
+"""Run the CUDA kernels on a machine without a GPU: compiled by g++, one thread to a block.
+
+Loops stride over block and grid and phases end in __syncthreads(), so one thread does the work of
+a block, and blocks run one after another. This executes the very text of cuda_src with the
+undefined-behaviour sanitizer on, which makes wrong logic and wrong parameters fail on any machine.
+It says nothing of races.
+"""
+
+import ctypes
+import functools
+import hashlib
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from robocache_cupy._core.kernel import Kernel, source
+
+CUDA_AS_CPP = r"""
+#include <cmath>
+#include <cstring>
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+static struct { unsigned x, y, z; } blockIdx{0, 0, 0}, threadIdx{0, 0, 0};
+static struct { unsigned x, y, z; } blockDim{1, 1, 1}, gridDim{1, 1, 1};
+static inline void __syncthreads() {}
+template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeof(T)); return x; }
+template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
+template <typename T> static T atomicMin(T* p, T x) { T old = *p; if (x < old) *p = x; return old; }
+template <typename T> static T atomicMax(T* p, T x) { T old = *p; if (x > old) *p = x; return old; }
+
+// The 16-bit floats, value by value as the CUDA headers define them.
+struct __half { unsigned short bits; };
+struct __nv_bfloat16 { unsigned short bits; };
+static inline double scaled(double x, int exponent, int digits) {  // x to so many digits
+    const double unit = std::ldexp(1.0, exponent - digits + 1);
+    return std::nearbyint(x / unit) * unit;
+}
+static inline unsigned short narrowed(double x, int digits, int bias) {
+    const int fraction = digits - 1;
+    const unsigned sign = std::signbit(x) ? 0x8000 : 0, infinity = (2 * bias + 1) << fraction;
+    if (std::isnan(x)) return 0x7fff;
+    int exponent = x == 0 || std::isinf(x) ? 1 - bias : std::ilogb(x);
+    if (exponent < 1 - bias) exponent = 1 - bias;
+    const double y = std::isinf(x) ? x : scaled(std::fabs(x), exponent, digits);
+    if (std::fabs(y) >= std::ldexp(1.0, bias + 1)) return sign | infinity;
+    const long long units = (long long)std::ldexp(y, fraction - exponent);
+    return sign | (((unsigned)(exponent + bias - 1) << fraction) + (unsigned)units);
+}
+static inline double widened(unsigned short bits, int digits, int bias) {
+    const int fraction = digits - 1;
+    const int exponent = (bits & 0x7fff) >> fraction, rest = bits & ((1 << fraction) - 1);
+    double x = exponent == 2 * bias + 1 ? (rest ? NAN : INFINITY)
+             : exponent == 0 ? std::ldexp((double)rest, 1 - bias - fraction)
+             : std::ldexp((double)(rest + (1 << fraction)), exponent - bias - fraction);
+    return bits & 0x8000 ? -x : x;
+}
+static inline float __half2float(__half x) { return (float)widened(x.bits, 11, 15); }
+static inline float __bfloat162float(__nv_bfloat16 x) { return (float)widened(x.bits, 8, 127); }
+static inline __half __float2half_rn(float x) { return {narrowed(x, 11, 15)}; }
+static inline __half __double2half(double x) { return {narrowed(x, 11, 15)}; }
+static inline __nv_bfloat16 __float2bfloat16_rn(float x) { return {narrowed(x, 8, 127)}; }
+static inline __nv_bfloat16 __double2bfloat16(double x) { return {narrowed(x, 8, 127)}; }
+"""
+
+ENTRY = """
+template <auto kernel> struct Grid;
+template <typename... A, void (*kernel)(A...)> struct Grid<kernel> {
+    static void run(long long blocks, A... args) {
+        gridDim.x = blocks;
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) kernel(args...);
+    }
+};
+extern "C" { void* entry = (void*)&Grid<&EXPRESSION>::run; }
+"""
+
+FLAGS = ["-std=c++17", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover", "-shared", "-fPIC",
+         "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Werror",
+         "-Wno-unknown-pragmas"]  # fmt: skip
+
+
+@functools.cache
+def _compile(module: str, expression: str):
+    text = re.sub("#include <cuda_.*>", "", source(module))
+    text = f"{CUDA_AS_CPP}{text}\n{ENTRY.replace('EXPRESSION', expression)}"
+    key = hashlib.sha256("\0".join([text, *FLAGS]).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / "robocache-host-cuda"
+    library = folder / f"{key}.so"
+    if not library.exists():
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            cpp, so = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.so"
+            cpp.write_text(text)
+            subprocess.run(["g++", *FLAGS, str(cpp), "-o", str(so)], check=True)
+            so.rename(library)  # whole or not at all, for other test processes
+    loaded = ctypes.CDLL(str(library))
+    return ctypes.c_void_p.in_dll(loaded, "entry").value, loaded
+
+
+def on_host(kernel: Kernel, launch, args) -> None:
+    """In the place of Kernel.on_host."""
+    entry, _ = _compile(kernel.module, kernel.expression(launch.types))
+    pointers = sum(a is None or not isinstance(a, (int, float)) and not hasattr(a, "convert")
+                   for a in launch.args)  # fmt: skip
+    types = [ctypes.c_void_p] * pointers
+    types += [ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[pointers:]]
+    function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, *types)(entry)
+    function(launch.blocks, *args)
