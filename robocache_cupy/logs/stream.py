@@ -1,0 +1,130 @@
+"""What every log comes down to, whatever its format: named streams of stamped samples."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class LogError(Exception):
+    """A log that cannot be read; its one line of text names the file and says what to do."""
+
+
+class Rows(Protocol):
+    """Samples along the first axis. They may still lie in the file: only a slice reads them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One sensor of a log: samples, and the stamp of each.
+
+    Parameters
+    ----------
+    name : str
+        Unique within the log. ROS topics keep their slashes.
+    times : int64 array of shape (n,)
+        Stamps in ns, in the order of the file: they may repeat or run backwards.
+    rows : array-like of shape (n, *F)
+        The samples, in memory or still in the file; see `read`.
+    kind : str
+        What a sample is: "vector", "quat_xyzw", "pose_xyz_quat_xyzw" or "depth".
+    unit : str
+        Unit of the samples, for people.
+    latency : float
+        Seconds by which the stamps are late: a sample was taken at ``times - latency``.
+    fields : tuple of str, optional
+        A name for each column of a stream with samples of shape (C,).
+    discrete : tuple of int
+        Columns that have no value between two samples though their dtype could hold one:
+        integer codes among floats, and the components of quaternions.
+    attrs : mapping
+        What else the log says about the stream, such as the intrinsics of a camera.
+    """
+
+    name: str
+    times: NDArray[np.int64]
+    rows: Rows
+    kind: str = "vector"
+    unit: str = ""
+    latency: float = 0.0
+    fields: tuple[str, ...] | None = None
+    discrete: tuple[int, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, *F) of all the samples."""
+        return self.rows.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the samples, in native byte order."""
+        return self.rows.dtype.newbyteorder("=")
+
+    def read(self, lo: int = 0, hi: int | None = None) -> NDArray[Any]:
+        """Samples lo to hi, all by default; no more than these are brought into memory.
+
+        Raises
+        ------
+        LogError
+            If the file is damaged there.
+        """
+        return self.rows[lo:hi].astype(self.dtype, copy=False)
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All the samples: `read` with no bounds."""
+        return self.read()
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """An opened log.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the directory of a ROS 2 bag.
+    format : str
+        "HDF5", "ROS 1 bag", "ROS 2 bag (SQLite)" or "ROS 2 bag (MCAP)".
+    streams : dict of str to Stream
+        Everything numeric in it.
+    skipped : dict of str to str
+        What is in the file and not in `streams`, with the reason: topics, and fields of topics
+        as ``topic.field``.
+    """
+
+    path: Path
+    format: str
+    streams: Mapping[str, Stream]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def require(module: str) -> Any:
+    """Import a module that only the extra "logs" installs."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise LogError(f"{package} is missing: pip install 'robocache-cupy[logs]'") from error
+
+
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """The text of an error, or its type where it has none, short and on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}..."
