@@ -20,18 +20,20 @@ DATA = (*FLOATS, *INTEGERS, "bool")
 
 METHODS = {"linear": 0, "nearest": 1, "previous": 2, "next": 3}  # the codes of the kernel
 ALIASES = {
-    **{alias: "previous" for alias in ("zero", "zoh", "ffill", "pad", "backward", "latest")},
-    **{alias: "next" for alias in ("bfill", "forward")},
+    **dict.fromkeys(("zero", "zoh", "ffill", "pad", "backward", "latest"), "previous"),
+    **dict.fromkeys(("bfill", "forward"), "next"),
 }
+_NAN_BITS = {dtype: element_bits("NaN", NAN, dtype) for dtype in FLOATS}
 EDGES = {"hold": 0, "constant": 1, "extrapolate": 2}  # likewise
 
 _SIZE = {d: 1 if d == "bool" else int(d.lstrip("bufloatin")) // 8 for d in DATA}  # bytes
 _THREADS = 128
+_WAVE = 132 * 8  # blocks that an H200 runs at once
 
 
 def _vector(x: str, y: str) -> int:
-    """The most elements that one 16-byte access moves on either side."""
-    return 16 // max(_SIZE[x], _SIZE[y])
+    """The elements of one access: 16 bytes, but not so many that their registers spill."""
+    return min(8, 16 // max(_SIZE[x], _SIZE[y]))
 
 
 _PAIRS = [(x, y) for x in DATA for y in DATA if x == y or y in FLOATS]
@@ -221,8 +223,8 @@ def resample_trajectories(
     sort = []
     if order is not None:
         sort.append(
-            Launch(_argsort, (clock.wide,), (*rows_at, *rows_as, B, *rows_when),
-                   items=B, weight=S, blocks=B, threads=1024)
+            Launch(_argsort, (clock.wide,), rows_at, (*rows_as, B, *rows_when), items=B,
+                   weight=S, blocks=B, threads=1024)
         )  # fmt: skip
     scratch = [order] if order is not None else []
 
@@ -248,8 +250,7 @@ def resample_trajectories(
             or (out is not None and out.misaligned % (vector * _SIZE[y_dtype]))
         ):
             vector = 1
-        # Measured: 8 targets a block for long rows, more for short ones (a wrong tile: up to 6 x).
-        tile = min(_THREADS, max(8, 2 * _THREADS // max(D // vector, 1)))
+        tile = _tile(B * T, D // vector)
         left, right = extrapolate if isinstance(extrapolate, tuple) else (extrapolate, extrapolate)
         left_code, left_bits = _edge(left, y_dtype)
         right_code, right_bits = _edge(right, y_dtype)
@@ -259,11 +260,13 @@ def resample_trajectories(
             (
                 data, *rows_at, tgt_times, tgt_lengths,
                 values, *map(outputs.get, ("valid", "index", "weight", "times")),
+            ),
+            (
                 *rows_as,
                 B * T, T, D, shape.row, shape.step, shape.tgt_row, shape.tgt_step, y_row, y_step,
                 _width(tgt_times, clock.width), _width(tgt_lengths),
                 METHODS[name], left_code, right_code, left_bits, right_bits,
-                element_bits("NaN", NAN, y_dtype) if y_dtype in FLOATS else 0,
+                _NAN_BITS.get(y_dtype, 0),
                 int(fill_value is not None), _bits("fill_value", fill_value, y_dtype),
                 from_first, tile,
                 *rows_when,
@@ -295,11 +298,17 @@ def resample_trajectories(
 
     survey = Launch(
         _survey, (clock.wide,),
-        (*rows_at, found, *rows_as, B, int(check and assume_sorted), from_first, *rows_when, *grid),
+        (*rows_at, found),
+        (*rows_as, B, int(check and assume_sorted), from_first, *rows_when, *grid),
         items=max(B, 1), weight=S, blocks=1, threads=1024,
     )  # fmt: skip
     reason = "leave out check=True" if targets is not None else "pass num="
     return Read(Plan({"found": found}, [*sort, survey], scratch), then, reason)
+
+
+def _tile(targets: int, packs: int) -> int:
+    """Targets a block takes on: one wave of blocks (measured: a wrong tile costs up to 6 x)."""
+    return max(1, min(_THREADS, max(8, -(-targets // _WAVE)), 2**31 // max(packs, 1)))
 
 
 class _Shape(NamedTuple):
@@ -417,7 +426,7 @@ def _check_rows(rows: int, **arrays: Any) -> None:
 
 def _check_numbers(**numbers: Any) -> None:
     for name, x in numbers.items():
-        if isinstance(x, Meta):
+        if type(x) is Meta:
             raise TypeError(f"{name} is an array of shape {x.shape}, expected a number")
 
 

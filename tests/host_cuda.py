@@ -17,11 +17,15 @@ from pathlib import Path
 from robocache_cupy._core.kernel import Kernel, source
 
 CUDA_AS_CPP = r"""
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+using std::max;
+using std::min;
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 #define __shared__ static
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
@@ -104,9 +108,9 @@ def _compile(module: str, expression: str):
 def on_host(kernel: Kernel, launch, args) -> None:
     """In the place of Kernel.on_host."""
     entry, _ = _compile(kernel.module, kernel.expression(launch.types))
-    pointers = sum(a is None or not isinstance(a, (int, float)) and not hasattr(a, "convert")
-                   for a in launch.args)  # fmt: skip
-    types = [ctypes.c_void_p] * pointers
-    types += [ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[pointers:]]
+    types = [ctypes.c_void_p] * len(launch.arrays)
+    types += [
+        ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[len(types) :]
+    ]
     function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, *types)(entry)
     function(launch.blocks, *args)

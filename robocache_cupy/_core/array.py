@@ -43,7 +43,7 @@ class Meta(NamedTuple):
     misaligned: int = 0  # the address modulo 16
     wrapped: bool = False  # JAX without x64 has cut a 64-bit array to this dtype, perhaps
     whole: bool = True  # every element at a multiple of its size; else only a copy is usable
-    index: int = 0  # the position among the arrays of the call
+    position: int = 0  # among the arrays of the call
 
 
 class Framework(NamedTuple):
@@ -51,7 +51,7 @@ class Framework(NamedTuple):
 
     name: str
     signature: Callable[[Any], tuple[int, Any]] | None  # the address, and what a plan depends on
-    meta: Callable[[Any], Meta]
+    meta: Callable[[Any, int], Meta]  # of an array and its position
     device: Callable[[Any], int]  # CUDA device number or CPU
     pointer: Callable[[Any], int]
     stream: Callable[[int], int]
@@ -107,11 +107,11 @@ def _numpy() -> Framework:
         address = x.ctypes.data
         return address, (x.shape, x.strides, x.dtype, address & 15, x.flags.writeable)
 
-    def meta(x: np.ndarray) -> Meta:
+    def meta(x: np.ndarray, position: int) -> Meta:
         size = x.itemsize or 1
         strides = tuple(stride // size for stride in x.strides)
         whole = x.flags.aligned and not any(stride % size for stride in x.strides)
-        return Meta(x.shape, _native(x.dtype), strides, x.ctypes.data & 15, whole=whole)
+        return Meta(x.shape, _native(x.dtype), strides, x.ctypes.data & 15, False, whole, position)
 
     def assign(x: np.ndarray, values: np.ndarray) -> None:
         x[...] = values
@@ -155,9 +155,9 @@ def _cupy() -> Framework:
         address = data.ptr
         return address, (x.shape, x.strides, x.dtype, data.device_id, address & 15)
 
-    def meta(x: Any) -> Meta:
+    def meta(x: Any, position: int) -> Meta:
         strides = tuple(stride // (x.itemsize or 1) for stride in x.strides)
-        return Meta(x.shape, _native(x.dtype), strides, x.data.ptr & 15)
+        return Meta(x.shape, _native(x.dtype), strides, x.data.ptr & 15, position=position)
 
     def from_numpy(x: np.ndarray, device: int) -> Any:
         with cupy.cuda.Device(device):
@@ -194,6 +194,7 @@ def _torch() -> Framework:
     import torch
 
     grad_enabled = torch.is_grad_enabled
+    names = {x: dtype_name(x) for x in vars(torch).values() if isinstance(x, torch.dtype)}
 
     def signature(x: Any) -> tuple[int, Any]:
         if x.requires_grad and grad_enabled():
@@ -204,10 +205,12 @@ def _torch() -> Framework:
         address = x.data_ptr()
         return address, (x.shape, x.stride(), x.dtype, x.get_device(), address & 15)
 
-    def meta(x: Any) -> Meta:
+    def meta(x: Any, position: int) -> Meta:
         if x.device.type not in ("cpu", "cuda"):
             raise TypeError(f"got a torch tensor on {x.device}: expected a cpu or cuda tensor")
-        return Meta(tuple(x.shape), dtype_name(x.dtype), x.stride(), x.data_ptr() & 15)
+        return Meta(
+            tuple(x.shape), names[x.dtype], x.stride(), x.data_ptr() & 15, position=position
+        )
 
     def to_numpy(x: Any) -> np.ndarray:
         x = x.detach().cpu()
@@ -245,10 +248,10 @@ def _jax() -> Framework:
     import jax
     import jax.numpy as jnp
 
-    def meta(x: Any) -> Meta:
+    def meta(x: Any, position: int) -> Meta:
         shape, dtype = tuple(x.shape), dtype_name(x.dtype)
         dense = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        return Meta(shape, dtype, dense, wrapped=dtype == "int32")
+        return Meta(shape, dtype, dense, wrapped=dtype == "int32", position=position)
 
     def device(x: Any) -> int:
         if isinstance(x, jax.core.Tracer):

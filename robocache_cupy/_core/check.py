@@ -12,7 +12,7 @@ class NotDense(Exception):
     """An array must be made row-major before the op can take it; the decorator does so."""
 
     def __init__(self, array: Meta) -> None:
-        self.index = array.index
+        self.position = array.position
 
 
 def sizes(spec: str, **arrays: Meta | None) -> dict[str, int]:
@@ -35,9 +35,9 @@ def sizes(spec: str, **arrays: Meta | None) -> dict[str, int]:
         open_ended = axes[-1:] == ["*"]
         named = axes[:-1] if open_ended else axes
         known = [f"{axis} = {size[axis]}" for axis in named if axis in size]
-        fits = (
-            len(x.shape) >= len(named) if open_ended else len(x.shape) == len(named)
-        ) and all(size.setdefault(axis, n) == n for axis, n in zip(named, x.shape, strict=False))
+        fits = (len(x.shape) >= len(named) if open_ended else len(x.shape) == len(named)) and all(
+            size.setdefault(axis, n) == n for axis, n in zip(named, x.shape, strict=False)
+        )
         if not fits:
             expected = " with ".join(filter(None, [f"({', '.join(axes)})", ", ".join(known)]))
             raise ValueError(f"{name} has shape {x.shape}, expected {expected}")

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 
+from . import fast
 from .array import CPU, Framework, Meta, import_cupy, numpy_dtype
-from .kernel import Launcher, Out
-from .plan import Op, Plan, Read, _result_type, _split, bind
+from .kernel import Launcher, Out, Value
+from .plan import PER_ROW, Op, Plan, Read, _result_type, _split, bind
 
 
 class _Static(NamedTuple):
@@ -47,11 +48,13 @@ def call(
         kinds, values, per_row = _split(scalars, op.defaults)
     operands = arrays + per_row
     if any(isinstance(x, jax.core.Tracer) for x in operands):
-        metas = [None if x is None else found.meta(x)._replace(index=i)
+        metas = [None if x is None else found.meta(x, i)
                  for i, x in enumerate(operands)]  # fmt: skip
     else:
         _, metas = op._metas(found, operands)
-    numbers, late = [], []
+    numbers: list[str | None] = []
+    late: list[Any] = []
+    x: Any
     for x in values:
         if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
             x = x.item()
@@ -118,7 +121,7 @@ def _operands(numbers: Sequence[str | None], late: Sequence[Any]) -> tuple[Any, 
 
 
 def _structure(x: Out, public: bool) -> Any:
-    """What JAX is told of an output. Without x64 it has no 64-bit dtypes: words hold what is ours."""
+    """What JAX is told of an output. Without x64 it has no 64-bit dtypes: ours come as words."""
     if x.dtype in ("int64", "uint64", "float64") and not jax.config.jax_enable_x64:
         if public:
             raise TypeError(
@@ -235,9 +238,7 @@ class _Callback:
             whole = _host(x, device, stream).reshape(entries, -1)[entry]
             return whole.view(numpy_dtype(dtype)).reshape(shape)
 
-        inputs = iter(
-            of_entry(x, m.shape, m.dtype) for x, m in zip(buffers, metas, strict=False)
-        )
+        inputs = iter(of_entry(x, m.shape, m.dtype) for x, m in zip(buffers, metas, strict=False))
         operands = [None if m is None else next(inputs) for m in self._static.metas]
         count = len(op.arrays)
         scalars = _join(self._static.kinds, values, operands[count:])
@@ -253,16 +254,13 @@ class _Callback:
 
 def _join(kinds: Any, values: Sequence[Any], per_row: Sequence[Any]) -> tuple[Any, ...] | None:
     """The scalars of a call again, from what `_split` made of them."""
-    from .plan import PER_ROW
-    from .kernel import Value
-
     if kinds is None:
         return None
     rows = iter(per_row)
 
     def join(kind: Any) -> Any:
         if isinstance(kind, Value):
-            return values[kind.index]
+            return values[kind.position]
         if kind is PER_ROW:
             return next(rows)
         return tuple(map(join, kind)) if isinstance(kind, tuple) else kind
@@ -310,6 +308,4 @@ def _write(x: Any, entry: int, values: np.ndarray, device: int, stream: int) -> 
 
 
 def _external(stream: int) -> Any:
-    from .fast import ExternalStream
-
-    return import_cupy().cuda.Stream.from_external(ExternalStream(stream))
+    return import_cupy().cuda.Stream.from_external(fast.ExternalStream(stream))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import itertools
 import operator
 import os
 import re
@@ -58,9 +59,14 @@ class Out:
 class Value(NamedTuple):
     """A number of the call that is not part of the plan: `convert` gives what is packed."""
 
-    index: int
+    position: int  # among the numbers of the call
     convert: Callable[[Any], Any] | None = None
     format: str = "d"  # of the packed number: d (double) or q (int64)
+
+    def of(self, values: Sequence[Any]) -> Any:
+        """The number to pack, of the numbers of a call."""
+        value = values[self.position]
+        return self.convert(value) if self.convert else value
 
 
 class Launch(NamedTuple):
@@ -68,12 +74,12 @@ class Launch(NamedTuple):
 
     kernel: Kernel
     types: Types
-    args: tuple[Any, ...]  # Meta, Out or None (addresses), then int, float and Value
+    arrays: tuple[Meta | Out | None, ...]  # the parameters that are addresses
+    numbers: tuple[Any, ...]  # the rest: int, float and Value
     items: int  # what the Numba function's range counts
     weight: int  # elements per item: how much work a range is
     blocks: int
     threads: int
-    shared: int = 0  # bytes of dynamic shared memory
 
 
 class Kernel:
@@ -89,8 +95,9 @@ class Kernel:
 
     def __init__(self, module: str, name: str, types: Iterable[Types] = ((),)) -> None:
         self.module, self.name, self.types = module, name, tuple(types)
+        self.layouts: dict[Types, struct.Struct] = {}  # of the packed parameters
         self._handles: dict[tuple[Types, int], tuple[int, Any]] = {}
-        self._entries: dict[tuple[Types, str], Callable[..., None]] = {}
+        self._entries: dict[Types, Callable[..., None]] = {}
         Kernel.all.append(self)
 
     def __repr__(self) -> str:
@@ -122,10 +129,9 @@ class Kernel:
 
     def on_host(self, launch: Launch, args: Sequence[Any]) -> None:
         """Run the Numba function over all items, on the pool when they are many."""
-        formats = "".join("d" if type(a) is float else "q" for a in args)
-        entry = self._entries.get((launch.types, formats))
+        entry = self._entries.get(launch.types)
         if entry is None:
-            entry = self._entries[launch.types, formats] = self._specialise(launch.types, formats)
+            entry = self._entries[launch.types] = self._specialise(launch.types, args)
         tags = _tags(launch.types)
         items = launch.items
         parts = min(_POOL_SIZE, items, items * launch.weight // _SERIAL_ELEMENTS)
@@ -135,20 +141,20 @@ class Kernel:
         bounds = [items * i // parts for i in range(parts + 1)]
         runs = [
             _pool().submit(entry, *args, lo, hi, *tags)
-            for lo, hi in zip(bounds[:-2], bounds[1:-1], strict=True)
+            for lo, hi in itertools.pairwise(bounds[:-1])
         ]
         entry(*args, bounds[-2], bounds[-1], *tags)  # the caller's thread does its share
         for run in runs:
             run.result()
 
-    def _specialise(self, types: Types, formats: str) -> Callable[..., None]:
-        """The compiled entry point for argument types that are known, so that a call resolves
-        none."""
+    def _specialise(self, types: Types, args: Sequence[Any]) -> Callable[..., None]:
+        """The compiled entry point: the template arguments settle the types of all parameters, so
+        that a call resolves none."""
         import numba
 
-        number = {"q": numba.int64, "d": numba.float64}
-        tags = tuple(numba.typeof(tag) for tag in _tags(types))
-        signature = (*map(number.__getitem__, formats), numba.int64, numba.int64, *tags)
+        numbers = [numba.float64 if type(a) is float else numba.int64 for a in args]
+        tags = [numba.typeof(tag) for tag in _tags(types)]
+        signature = (*numbers, numba.int64, numba.int64, *tags)
         with _compile_lock:
             reference = self.reference
             reference.compile(signature)
@@ -169,7 +175,9 @@ def _tags(types: Types) -> tuple[Any, ...]:
 # ------------------------------------------------------------------------------- the host's pool
 
 _SERIAL_ELEMENTS = 1 << 15  # handing a part to the pool costs about 20 us
-_POOL_SIZE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_POOL_SIZE = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
 _executor: ThreadPoolExecutor | None = None
 
 
@@ -199,6 +207,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
+def current_device(device: int) -> Callable[[], int]:
+    """What tells the current CUDA device, before a first use of `device` (or of CPU)."""
+    if device < 0:
+        return lambda: device
+    check_cuda(device)
+    get_device: Callable[[], int] = import_cupy().cuda.runtime.getDevice
+    return get_device
+
+
 def check_cuda(device: int) -> None:
     """Raise what a first use of CUDA in this process would otherwise fail with obscurely."""
     global _cuda_used
@@ -221,42 +238,34 @@ def check_cuda(device: int) -> None:
 # --------------------------------------------------------------------------------------- launching
 
 Launcher = Callable[[Sequence[int], Sequence[Any], int], None]
+Slots = dict[int, int]  # by the id of a Meta, Out or None: where its address stands
 
 
-def launcher(launches: Sequence[Launch], slot: Callable[[Any], int], device: int) -> Launcher:
+def launcher(launches: Sequence[Launch], slots: Slots, device: int) -> Launcher:
     """A function of (addresses, values, stream) that runs the launches.
 
-    `slot` tells where the address of a Meta, Out or None stands among the addresses.
+    It expects `device` to be the current one.
     """
     launches = [launch for launch in launches if launch.items]
     if device >= 0:
-        check_cuda(device)
-        return _device_launcher(launches, slot, device)
-    return _host_launcher(launches, slot)
+        return _device_launcher(launches, slots, device)
+    return _host_launcher(launches, slots)
 
 
-def _addresses(launch: Launch, slot: Callable[[Any], int]) -> list[int]:
-    """The slots of the leading arguments that are addresses."""
-    slots = [slot(a) for a in launch.args if a is None or isinstance(a, (Meta, Out))]
-    assert all(a is None or isinstance(a, (Meta, Out)) for a in launch.args[: len(slots)])
-    return slots
-
-
-def _host_launcher(launches: Sequence[Launch], slot: Callable[[Any], int]) -> Launcher:
+def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
     prepared = []
     for launch in launches:
-        slots = _addresses(launch, slot)
-        numbers = launch.args[len(slots) :]
-        late = [(i, a.convert, a.index) for i, a in enumerate(numbers) if isinstance(a, Value)]
-        prepared.append((launch, slots, numbers, late))
+        at = [slots[id(x)] for x in launch.arrays]
+        late = [(i, x) for i, x in enumerate(launch.numbers) if type(x) is Value]
+        prepared.append((launch, at, list(launch.numbers), late))
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int = 0) -> None:
-        for launch, slots, numbers, late in prepared:
+        for launch, at, numbers, late in prepared:
             if late:
                 numbers = list(numbers)
-                for i, convert, index in late:
-                    numbers[i] = convert(values[index]) if convert else values[index]
-            launch.kernel.on_host(launch, [*[addresses[i] for i in slots], *numbers])
+                for i, value in late:
+                    numbers[i] = value.of(values)
+            launch.kernel.on_host(launch, [*[addresses[i] for i in at], *numbers])
 
     return run
 
@@ -267,98 +276,86 @@ class _Packed(NamedTuple):
     handle: int
     blocks: int
     threads: int
-    shared: int
     pack: Callable[..., None]
     order: Callable[[Sequence[int]], tuple[int, ...]]
-    late: list[tuple[int, Callable[..., None], Callable[[Any], Any] | None, int]]
+    late: list[tuple[int, Callable[..., None], Value]]
     buffer: Any
     pointers: int  # the address of the array of pointers into the buffer
-    keep: Any
+    function: Any  # kept alive
 
 
-def _pack(launch: Launch, slot: Callable[[Any], int], device: int) -> _Packed:
+def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
     handle, function = launch.kernel.on_device(launch.types, device)
-    slots = _addresses(launch, slot)
-    count = len(launch.args)
-    buffer = ctypes.create_string_buffer(8 * count)
+    arrays, numbers = launch.arrays, launch.numbers
+    leading = len(arrays)
+    count = leading + len(numbers)
+    layout = launch.kernel.layouts.get(launch.types)
+    if layout is None:  # the template arguments settle the types of all parameters
+        codes = [x.format if type(x) is Value else "qd"[type(x) is float] for x in numbers]
+        layout = struct.Struct(f"<{8 * leading}x{''.join(codes)}{count}Q")
+        launch.kernel.layouts[launch.types] = layout
+    late = [(8 * i, _PACK[x.format], x) for i, x in enumerate(numbers, leading) if type(x) is Value]
+    fixed = [0 if type(x) is Value else x for x in numbers] if late else numbers
+    buffer = ctypes.create_string_buffer(16 * count)  # the parameters, then pointers to them
     base = ctypes.addressof(buffer)
-    late = []
-    for i, a in enumerate(launch.args[len(slots) :], start=len(slots)):
-        if isinstance(a, Value):
-            late.append((8 * i, _PACK[a.format], a.convert, a.index))
-        else:
-            _PACK["d" if type(a) is float else "q"](buffer, 8 * i, a)
-    table = (ctypes.c_void_p * count)(*range(base, base + 8 * count, 8))
+    layout.pack_into(buffer, 0, *fixed, *range(base, base + 8 * count, 8))
     return _Packed(
         handle,
         launch.blocks,
         launch.threads,
-        launch.shared,
-        struct.Struct(f"<{len(slots)}Q").pack_into,
-        operator.itemgetter(*slots),
+        _packer(leading),
+        operator.itemgetter(*[slots[id(x)] for x in arrays]),
         late,
         buffer,
-        ctypes.addressof(table),
-        (table, function),
+        base + 8 * count,
+        function,
     )
 
 
 _PACK = {code: struct.Struct(f"<{code}").pack_into for code in "qd"}
 
 
-def _device_launcher(
-    launches: Sequence[Launch], slot: Callable[[Any], int], device: int
-) -> Launcher:
-    cuda = import_cupy().cuda
-    get_device = cuda.runtime.getDevice
+@functools.cache
+def _packer(count: int) -> Callable[..., None]:
+    return struct.Struct(f"<{count}Q").pack_into
+
+
+def _device_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> Launcher:
     driver_launch = fast.cupy_launch()
     if driver_launch is None:
-        return _public_launcher(launches, slot, device)
+        return _public_launcher(launches, slots, device)
     local = threading.local()  # the driver's launch releases the GIL: each thread packs its own
 
     def bind() -> list[_Packed]:
-        with cuda.Device(device):
-            cuda.runtime.setDevice(device)  # a new thread has no CUDA context yet
-            local.packed = [_pack(launch, slot, device) for launch in launches]
+        import_cupy().cuda.runtime.setDevice(device)  # a new thread has no CUDA context yet
+        local.packed = [_pack(launch, slots, device) for launch in launches]
         return local.packed
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
-        if get_device() != device:
-            with cuda.Device(device):
-                run(addresses, values, stream)
-            return
         try:
             packed = local.packed
         except AttributeError:
             packed = bind()
-        for handle, blocks, threads, shared, pack, order, late, buffer, pointers, _ in packed:
+        for handle, blocks, threads, pack, order, late, buffer, pointers, _ in packed:
             pack(buffer, 0, *order(addresses))
-            for offset, pack_value, convert, index in late:
-                value = values[index]
-                pack_value(buffer, offset, convert(value) if convert else value)
-            driver_launch(handle, blocks, 1, 1, threads, 1, 1, shared, stream, pointers, 0)
+            for offset, pack_value, value in late:
+                pack_value(buffer, offset, value.of(values))
+            driver_launch(handle, blocks, 1, 1, threads, 1, 1, 0, stream, pointers, 0)
 
     return run
 
 
-def _public_launcher(
-    launches: Sequence[Launch], slot: Callable[[Any], int], device: int
-) -> Launcher:
+def _public_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> Launcher:
     """The same through `RawKernel.__call__`, for a CuPy without the driver's launch."""
     cuda = import_cupy().cuda
-    slots_of = {id(launch): _addresses(launch, slot) for launch in launches}
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
-        with cuda.Device(device), cuda.Stream.from_external(fast.ExternalStream(stream)):
+        with cuda.Stream.from_external(fast.ExternalStream(stream)):
             for launch in launches:
-                slots = slots_of[id(launch)]
-                args: list[Any] = [addresses[i] for i in slots]
-                for a in launch.args[len(slots) :]:
-                    if isinstance(a, Value):
-                        a = a.convert(values[a.index]) if a.convert else values[a.index]
-                    args.append(a)
                 _, function = launch.kernel.on_device(launch.types, device)
-                function((launch.blocks,), (launch.threads,), args, shared_mem=launch.shared)
+                args = [addresses[slots[id(x)]] for x in launch.arrays]
+                args += [x.of(values) if type(x) is Value else x for x in launch.numbers]
+                function((launch.blocks,), (launch.threads,), args)
 
     return run
 

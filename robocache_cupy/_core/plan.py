@@ -55,10 +55,11 @@ class Read(NamedTuple):
 
 
 @functools.cache
-def _result_type(name: str, fields: tuple[str, ...]) -> type:
-    cls = collections.namedtuple(name, fields)  # type: ignore[misc]  # fields of the call
+def _result_type(name: str, fields: tuple[str, ...]) -> Any:
+    make: Any = collections.namedtuple  # whose fields mypy wants to see written out
+    cls = make(name, fields)
     # A result must survive the way from a DataLoader worker to its parent.
-    cls.__reduce__ = lambda self: (_unpickle, (name, fields, tuple(self)))  # type: ignore[assignment]
+    cls.__reduce__ = lambda self: (_unpickle, (name, fields, tuple(self)))
     return cls
 
 
@@ -91,7 +92,7 @@ class Op:
         self.options = tuple(n for n in parameters if n not in self.scalars + self.arrays)
         self.host = {n for n in parameters if kind[n] == "HostArray"} | set(self.scalars)
         self.defaults = tuple(parameters[n].default for n in self.scalars)
-        self.cache: dict[Any, _Ready | _Reader | _Densify] = {}
+        self.cache: dict[Any, _Ready | _Reader | _Densify | _Cross] = {}
         self.public = self._wrapper(parameters)
         Op.all[self.name] = self
 
@@ -177,7 +178,9 @@ class Op:
     def backend(self, options: Sequence[Any]) -> str:
         backend: str = options[self.options.index("backend")]
         if backend == "pytorch":
-            raise ValueError("backend is 'pytorch', which is now called 'numba': it runs on the CPU")
+            raise ValueError(
+                "backend is 'pytorch', which is now called 'numba': it runs on the CPU"
+            )
         one_of("backend", backend, BACKENDS)
         return backend
 
@@ -190,7 +193,7 @@ class Op:
                     raise NotDense(meta)
             made = self.plan(metas, options, kinds)
         except NotDense as e:
-            return _Densify(e.index)
+            return _Densify(e.position)
         if isinstance(made, Read):
             return _Reader(made, found, device, metas)
         return _Ready(made, found, device, metas)
@@ -203,7 +206,7 @@ class Op:
             if x is None:
                 metas.append(None)
                 continue
-            metas.append(found.meta(x)._replace(index=index))
+            metas.append(found.meta(x, index))
             on = found.device(x)
             if device is None:
                 device = on
@@ -328,8 +331,8 @@ def _hashable(option: Any) -> Any:
 class _Ready:
     """A plan bound to a framework and a device."""
 
-    __slots__ = ("_allocate", "_device", "_launch", "_outputs", "_pointer", "_result", "_stream",
-                 "used")  # fmt: skip
+    __slots__ = ("_allocate", "_current", "_device", "_launch", "_outputs", "_pointer", "_result",
+                 "_stream", "used")  # fmt: skip
 
     def __init__(
         self, plan: Plan, found: Framework, device: int, metas: Sequence[Meta | None]
@@ -340,11 +343,12 @@ class _Ready:
         self._launch: Launcher = bind(plan, fresh, metas, device)
         # An output is a new array, by position, or ~position of the caller's own.
         self._outputs = [
-            fresh.index(x) if isinstance(x, Out) else ~x.index for x in plan.outputs.values()
+            fresh.index(x) if isinstance(x, Out) else ~x.position for x in plan.outputs.values()
         ]
         several = len(plan.outputs) > 1
         self._result = _result_type(plan.result, tuple(plan.outputs)) if several else None
         self._pointer, self._stream, self._device = found.pointer, found.stream, device
+        self._current = kernel.current_device(device)
         self.used = False
 
     def __call__(
@@ -360,6 +364,9 @@ class _Ready:
     ) -> Any:
         self.used = True
         pointer, device = self._pointer, self._device
+        if device >= 0 and self._current() != device:
+            with import_cupy().cuda.Device(device):
+                return self(op, found, arrays, per_row, options, scalars, addresses, values)
         fresh = [allocate() for allocate in self._allocate]
         for x in fresh:
             addresses.append(pointer(x))
@@ -371,19 +378,11 @@ class _Ready:
         return self._result(*[fresh[i] if i >= 0 else arrays[~i] for i in self._outputs])
 
 
-def bind(
-    plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int
-) -> Launcher:
+def bind(plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int) -> Launcher:
     """The launcher of a plan. It takes the addresses of the call's arrays, of `fresh`, then 0."""
-    given = [meta.index for meta in metas if meta is not None]
-    position = {id(x): len(given) + i for i, x in enumerate(fresh)}
-
-    def slot(arg: Any) -> int:
-        if arg is None:
-            return len(given) + len(fresh)
-        return given.index(arg.index) if isinstance(arg, Meta) else position[id(arg)]
-
-    return kernel.launcher(plan.launches, slot, device)
+    order: list[Any] = [meta for meta in metas if meta is not None]
+    order += [*fresh, None]
+    return kernel.launcher(plan.launches, {id(x): i for i, x in enumerate(order)}, device)
 
 
 class _Reader:
@@ -427,8 +426,8 @@ class _Reader:
 class _Densify:
     """An array has strides the kernels do not take: go on with a dense copy of it."""
 
-    def __init__(self, index: int) -> None:
-        self._index = index
+    def __init__(self, position: int) -> None:
+        self._position = position
         self.used = False
 
     def __call__(
@@ -442,7 +441,7 @@ class _Densify:
         *_: Any,
     ) -> Any:
         self.used = True
-        i, count = self._index, len(arrays)
+        i, count = self._position, len(arrays)
         if i < count:
             arrays = (*arrays[:i], found.dense(arrays[i]), *arrays[i + 1 :])
         else:
@@ -481,11 +480,12 @@ class _Cross:
 
         if scalars is not None:
             scalars = tuple(move(x) if _is_array(x) else x for x in scalars)
-        result = op(tuple(map(move, arrays)), options, scalars)
+        result: Any = op(tuple(map(move, arrays)), options, scalars)
         if "out" in op.arrays and (out := arrays[op.arrays.index("out")]) is not None:
-            values = result[0] if isinstance(result, tuple) else result
-            found.assign(out, back(values))
-            return result._replace(**{result._fields[0]: out}) if isinstance(result, tuple) else out
+            several = isinstance(result, tuple)
+            found.assign(out, back(result[0] if several else result))
+            rest = [found.from_numpy(back(x), device) for x in result[1:]] if several else []
+            return type(result)(out, *rest) if several else out
         if isinstance(result, tuple):
             return type(result)(*[found.from_numpy(back(x), device) for x in result])
         return found.from_numpy(back(result), device)

@@ -7,6 +7,7 @@ host, by rounding half to even.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,23 +29,16 @@ class Clock(NamedTuple):
 
     dtype: str  # of the stamps: float32, float64, int32, int64, datetime64[...] or timedelta64[...]
     ticks: int  # per second
+    integer: bool
+    wide: str  # the type that times are computed in: int64 or float64
+    format: str  # how a time is packed: q or d
+    width: int  # the bytes of a stamp
 
-    @property
-    def integer(self) -> bool:
-        return not self.dtype.startswith("float")
 
-    @property
-    def wide(self) -> str:
-        """The type that times are computed in."""
-        return "int64" if self.integer else "float64"
-
-    @property
-    def width(self) -> int:
-        return width(self.dtype)
-
-    @property
-    def format(self) -> str:
-        return "q" if self.integer else "d"
+def _clock(dtype: str, ticks: int) -> Clock:
+    if dtype.startswith("float"):
+        return Clock(dtype, ticks, False, "float64", "d", width(dtype))
+    return Clock(dtype, ticks, True, "int64", "q", width(dtype))
 
 
 def width(dtype: str) -> int:
@@ -62,35 +56,40 @@ def _kind(dtype: str) -> str:
 
 def clock_of(time_unit: str | None, **stamps: Meta | None) -> Clock:
     """The clock that all the given arrays of stamps share."""
+    given = [(name, x.dtype, x.wrapped) for name, x in stamps.items() if x is not None]
+    return _shared_clock(time_unit, tuple(given))
+
+
+@functools.lru_cache(256)
+def _shared_clock(time_unit: str | None, given: tuple[tuple[str, str, bool], ...]) -> Clock:
     if time_unit is not None:
         one_of("time_unit", time_unit, tuple(UNITS))
-    given = {name: x for name, x in stamps.items() if x is not None}
-    for name, x in given.items():
-        if not _kind(x.dtype):
+    for name, dtype, wrapped in given:
+        if not _kind(dtype):
             raise TypeError(
-                f"{name} has dtype {x.dtype}, expected float32, float64, int32, int64 or "
+                f"{name} has dtype {dtype}, expected float32, float64, int32, int64 or "
                 "datetime64 stamps"
             )
-        if x.wrapped and time_unit is None:
+        if wrapped and time_unit is None:
             raise TypeError(
                 f"{name} is an int32 array of JAX, which may be an int64 one cut to 32 bits: "
                 "enable x64 (jax.config.update('jax_enable_x64', True)), or subtract an origin in "
                 "int64 before handing the stamps to JAX, and give time_unit="
             )
-    kinds = {_kind(x.dtype) for x in given.values()}
+    kinds = {_kind(dtype) for _, dtype, _ in given}
     if len(kinds) > 1:
-        got = " and ".join(f"{name} ({x.dtype})" for name, x in given.items())
+        got = " and ".join(f"{name} ({dtype})" for name, dtype, _ in given)
         raise TypeError(f"{got} are different kinds of clock: convert one to the other's dtype")
     if not given:
-        return Clock("float64", UNITS[time_unit or "s"])
-    dtype = max((x.dtype for x in given.values()), key=width)
+        return _clock("float64", UNITS[time_unit or "s"])
+    dtype = max((dtype for _, dtype, _ in given), key=width)
     if dtype.endswith("]"):
         unit = dtype[dtype.index("[") + 1 : -1]
         if time_unit not in (None, unit):
             raise TypeError(f"time_unit is {time_unit!r}, but the stamps are {dtype}")
         one_of("the unit of the stamps", unit, tuple(UNITS))
-        return Clock(dtype, UNITS[unit])
-    return Clock(dtype, UNITS[time_unit or ("s" if kinds == {"float"} else "ns")])
+        return _clock(dtype, UNITS[unit])
+    return _clock(dtype, UNITS[time_unit or ("s" if kinds == {"float"} else "ns")])
 
 
 def later(value: Any, convert: Callable[[Any], Any], code: str) -> Any:
@@ -100,6 +99,8 @@ def later(value: Any, convert: Callable[[Any], Any], code: str) -> Any:
 
 def duration(name: str, value: Any, clock: Clock, *, signed: bool = False) -> Any:
     """A duration in seconds as ticks; None and infinity are UNLIMITED."""
+    if value is None:
+        return UNLIMITED if clock.integer else float(UNLIMITED)
 
     def convert(x: Any) -> int | float:
         if isinstance(x, timedelta):
@@ -117,7 +118,7 @@ def duration(name: str, value: Any, clock: Clock, *, signed: bool = False) -> An
         ticks = x * clock.ticks
         return round(ticks) if clock.integer else float(ticks)
 
-    return convert(math.inf) if value is None else later(value, convert, clock.format)
+    return later(value, convert, clock.format)
 
 
 def time_point(name: str, value: Any, clock: Clock) -> Any:

@@ -59,7 +59,7 @@ def _minus(t, duration, W):
 
 
 def elapsed(later, earlier, W):
-    """The duration between two times in order; unsigned for integers, so that it cannot overflow."""
+    """The duration between two times in order; unsigned integers, which cannot overflow."""
     raise NotImplementedError
 
 
@@ -415,7 +415,7 @@ def comes_before(clock, i, k, W):
     s, t = stamp(clock, i, W), stamp(clock, k, W)
     s_nan, t_nan = is_nan(s, W), is_nan(t, W)
     if s_nan or t_nan:
-        return t_nan and not s_nan or (s_nan == t_nan and i < k)
+        return (t_nan and not s_nan) or (s_nan == t_nan and i < k)
     return s < t or (s == t and i < k)
 
 
@@ -467,7 +467,7 @@ def survey(
     grid needs to reach the last sample of every row."""
     disorder, points = -1, 0
     for b in range(B):
-        first, n, clock = row_of(
+        _, n, clock = row_of(
             b, S, src_times, lengths, offsets, latencies, src_row, src_step, src_width,
             lengths_width, offsets_width, latencies_width, latency, src_start, src_hz, ticks, order,
             W,
