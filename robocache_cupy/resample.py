@@ -198,6 +198,11 @@ def resample_trajectories(
 
     shape = _shape(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)
+    if S == 0 and B > 0 and lengths is None and offsets is None:
+        raise ValueError(
+            f"data has shape {data.shape}, without a sample to take: pass lengths= where rows may "
+            "be empty"
+        )
     _check_rows(B, lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, latency=latency)
     _check_numbers(
         tolerance=tolerance, max_gap=max_gap, fill_value=fill_value, extrapolate=extrapolate,

@@ -196,8 +196,9 @@ after_fork: list[Callable[[], None]] = []  # what else must be forgotten in the 
 
 
 def _in_child() -> None:
-    global _executor, _cuda_lost
+    global _executor, _cuda_lost, _compile_lock
     _executor = None  # its threads were not copied
+    _compile_lock = threading.RLock()  # one of them may have held it
     _cuda_lost = _cuda_used
     for forget in after_fork:
         forget()

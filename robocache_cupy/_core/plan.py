@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, ParamSpec
 
@@ -93,6 +94,7 @@ class Op:
         self.host = {n for n in parameters if kind[n] == "HostArray"} | set(self.scalars)
         self.defaults = tuple(parameters[n].default for n in self.scalars)
         self.cache: dict[Any, _Ready | _Reader | _Densify | _Cross] = {}
+        self._lock = threading.Lock()
         self.public = self._wrapper(parameters)
         Op.all[self.name] = self
 
@@ -166,14 +168,22 @@ class Op:
         device, metas = self._metas(found, arrays)
         backend = self.backend(options)
         made: _Ready | _Reader | _Densify | _Cross
+        self._check_writeable(arrays)
         if backend != "auto" and (backend == "cuda") != (device >= 0):
             made = _Cross()
         else:
             made = self.prepare(found, device, metas, options, kinds)
-        if len(self.cache) >= _CACHE_SIZE:
-            self._forget_one()
-        self.cache[key] = made
+        with self._lock:
+            if len(self.cache) >= _CACHE_SIZE:
+                self._forget_one()
+            self.cache[key] = made
         return made
+
+    def _check_writeable(self, arrays: Sequence[Any]) -> None:
+        if "out" in self.arrays:
+            flags = getattr(arrays[self.arrays.index("out")], "flags", None)
+            if getattr(flags, "writeable", True) is False:
+                raise ValueError(f"{self.name}: out is read-only")
 
     def backend(self, options: Sequence[Any]) -> str:
         backend: str = options[self.options.index("backend")]
@@ -193,6 +203,10 @@ class Op:
                     raise NotDense(meta)
             made = self.plan(metas, options, kinds)
         except NotDense as e:
+            if (self.arrays + self.scalars)[e.position] == "out":
+                raise ValueError(
+                    f"{self.name}: out has elements that are not at multiples of their size"
+                ) from None
             return _Densify(e.position)
         if isinstance(made, Read):
             return _Reader(made, found, device, metas)

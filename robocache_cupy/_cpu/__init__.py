@@ -27,8 +27,15 @@ from numba.extending import (
     unbox,
 )
 
-njit = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 inline = functools.partial(numba.njit, nogil=True, error_model="numpy")  # part of its callers
+
+
+def njit(function: Any) -> Any:
+    """A function that is kept on disk, where there is a place to keep it."""
+    try:
+        return inline(function, cache=True)
+    except RuntimeError:
+        return inline(function)
 
 
 class DType:

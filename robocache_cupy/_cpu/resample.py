@@ -153,11 +153,13 @@ def upper_bound(clock, n, q, hint, W):
             j -= 1
         return j
     if 0 < hint <= n and not_after(clock, hint - 1, q, W):
-        lo = hint
-        for _ in range(4):  # sorted targets advance by little
-            if lo == n or not not_after(clock, lo, q, W):
-                return lo
-            lo += 1
+        lo, stride = hint, 1
+        while lo + stride <= n:  # sorted targets advance by little
+            if not not_after(clock, lo + stride - 1, q, W):
+                hi = lo + stride - 1
+                break
+            lo += stride
+            stride *= 2
     while lo < hi:
         mid = lo + (hi - lo) // 2
         if not_after(clock, mid, q, W):
