@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._core.array import Array, HostArray, Meta, Scalar, dtype_name
 from ._core.bits import NAN, element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
@@ -193,8 +195,10 @@ def resample_trajectories(
         raise ValueError("give the targets' clock as either tgt_times or hz")
     if tgt_times is not None and not (num is None and t_start is None):
         raise ValueError("num and t_start belong to hz, not to tgt_times")
-    if num is not None and not (isinstance(num, int) and num >= 0):
-        raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
+    if num is not None:
+        if not (isinstance(num, (int, float, np.number)) and num >= 0 and num == int(num)):
+            raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
+        num = int(num)
 
     shape = _shape(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)
@@ -256,7 +260,7 @@ def resample_trajectories(
         ):
             vector = 1
         tile = _tile(B * T, D // vector)
-        left, right = extrapolate if isinstance(extrapolate, tuple) else (extrapolate, extrapolate)
+        left, right = extrapolate if type(extrapolate) is tuple else (extrapolate, extrapolate)
         left_code, left_bits = _edge(left, y_dtype)
         right_code, right_bits = _edge(right, y_dtype)
         launch = Launch(

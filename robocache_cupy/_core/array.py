@@ -203,13 +203,20 @@ def _torch() -> Framework:
                 "call it under torch.no_grad() or pass x.detach()"
             )
         address = x.data_ptr()
-        return address, (x.shape, x.stride(), x.dtype, x.get_device(), address & 15)
+        where = x.get_device() if address else x.device  # -1 of a meta tensor is not the CPU's
+        return address, (x.shape, x.stride(), x.dtype, where, address & 15, x.is_neg())
 
     def meta(x: Any, position: int) -> Meta:
         if x.device.type not in ("cpu", "cuda"):
             raise TypeError(f"got a torch tensor on {x.device}: expected a cpu or cuda tensor")
         return Meta(
-            tuple(x.shape), names[x.dtype], x.stride(), x.data_ptr() & 15, position=position
+            tuple(x.shape),
+            names[x.dtype],
+            x.stride(),
+            x.data_ptr() & 15,
+            False,
+            not x.is_neg(),
+            position,
         )
 
     def to_numpy(x: Any) -> np.ndarray:
@@ -222,7 +229,7 @@ def _torch() -> Framework:
         if x.dtype.name == "bfloat16":
             tensor = torch.from_numpy(x.view(np.uint16)).view(torch.bfloat16)
         else:
-            tensor = torch.from_numpy(x)
+            tensor = torch.from_numpy(np.require(x, requirements=("C", "W")))
         return tensor if device == CPU else tensor.to(torch.device("cuda", device))
 
     def assign(x: Any, values: np.ndarray) -> None:
@@ -236,7 +243,7 @@ def _torch() -> Framework:
         pointer=torch.Tensor.data_ptr,
         stream=fast.torch_stream(torch),
         allocator=functools.partial(fast.torch_allocator, torch),
-        dense=lambda x: x.contiguous(),
+        dense=lambda x: x.resolve_neg().contiguous(),
         to_numpy=to_numpy,
         from_numpy=from_numpy,
         assign=assign,

@@ -28,6 +28,9 @@ def make_cupy_importable() -> None:
         writable = False
     if not writable:
         private = Path(tempfile.gettempdir()) / f"cupy-kernel-cache-{os.getuid()}"
+        private.mkdir(mode=0o700, exist_ok=True)
+        if private.stat().st_uid != os.getuid():  # somebody else's kernels must not run here
+            private = Path(tempfile.mkdtemp(prefix="cupy-kernel-cache-"))
         os.environ["CUPY_CACHE_DIR"] = str(private)
 
 

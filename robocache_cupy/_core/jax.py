@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 
-from . import fast
+from . import fast, kernel
 from .array import CPU, Framework, Meta, import_cupy, numpy_dtype
 from .kernel import Launcher, Out, Value
 from .plan import PER_ROW, Op, Plan, Read, _result_type, _split, bind
@@ -64,6 +64,8 @@ def call(
             numbers.append("q" if isinstance(x, (int, np.integer)) else "d")
         late.append(x)
     backend = op.backend(options)
+    if backend == "cuda":
+        kernel.check_cuda(0)  # here, where the error is not wrapped in a callback's
     static = _Static(op, options, kinds, tuple(metas), tuple(numbers), None)
     present = [x for x in operands if x is not None]
 
@@ -135,7 +137,7 @@ def _structure(x: Out, public: bool) -> Any:
 @functools.lru_cache(1024)
 def _compiled(static: _Static) -> Callable[..., Any]:
     """The jitted call. Its identity is that of its static part, so a second call finds it."""
-    made = _plan(static)
+    made = _plan.__wrapped__(static)  # its Metas are those of this very static
     plan = made.plan if isinstance(made, Read) else made
     public = [x for x in plan.outputs.values() if isinstance(x, Out)]
     structure = [_structure(x, not isinstance(made, Read)) for x in public]
@@ -199,7 +201,7 @@ class _Callback:
                     metas = tuple(
                         None if m is None else m._replace(misaligned=next(offsets)) for m in metas
                     )
-                    made = _plan(self._static._replace(metas=metas))
+                    made = _plan.__wrapped__(self._static._replace(metas=metas))
                     plan = made.plan if isinstance(made, Read) else made
                     fresh = [x for x in plan.outputs.values() if isinstance(x, Out)]
                     fresh += plan.scratch

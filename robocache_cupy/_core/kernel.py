@@ -196,16 +196,20 @@ after_fork: list[Callable[[], None]] = []  # what else must be forgotten in the 
 
 
 def _in_child() -> None:
-    global _executor, _cuda_lost, _compile_lock
+    global _executor, _cuda_lost
     _executor = None  # its threads were not copied
-    _compile_lock = threading.RLock()  # one of them may have held it
+    _compile_lock.release()
     _cuda_lost = _cuda_used
     for forget in after_fork:
         forget()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(
+        before=_compile_lock.acquire,  # and with it Numba's own lock is free in the child
+        after_in_parent=_compile_lock.release,
+        after_in_child=_in_child,
+    )
 
 
 def current_device(device: int) -> Callable[[], int]:

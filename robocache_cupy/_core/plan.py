@@ -129,7 +129,7 @@ class Op:
         else:
             kinds, values, per_row = _split(scalars, self.defaults)
         signature = found.signature
-        addresses, key = [], [options, kinds]
+        addresses, key = [], [found.name, options, kinds]
         for x in arrays + per_row:
             if x is None:
                 key.append(None)
@@ -142,6 +142,7 @@ class Op:
         lookup = tuple(key)
         try:
             ready = self.cache[lookup]
+            ready.used = True  # a plan used once is the first to go
         except KeyError:
             ready = self._remember(lookup, found, arrays + per_row, options, kinds)
         except TypeError:  # an option that is a list or an array
@@ -237,7 +238,7 @@ class Op:
 
     def _forget_one(self) -> None:
         """Drop the plan that has been unused for longest, to within one round of the clock."""
-        for _ in range(len(self.cache)):
+        for _ in range(len(self.cache) + 1):
             key = next(iter(self.cache))
             oldest = self.cache.pop(key)
             if not oldest.used:
@@ -252,20 +253,19 @@ class Op:
     ) -> Any:
         """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
         lead = arrays[0]
-        if not hasattr(lead, "shape"):
-            raise TypeError(
-                f"{self.name}: {self.arrays[0]} must be an array, got {type(lead).__name__}"
-            )
-        found = framework(type(lead))
+        try:
+            found = framework(type(lead))
+        except TypeError as e:
+            raise TypeError(f"{self.name}: {self.arrays[0]} must be an array: {e}") from None
         device = CPU if found is None else found.device(lead)
 
         def conform(name: str, x: Any) -> Any:
             if x is None:
                 return None
             if isinstance(x, (list, tuple)) and name != self.arrays[0]:
-                x = np.asarray(x)
-            if type(x) is np.ndarray and name in self.host and (found and found.name != "numpy"):
-                return found.from_numpy(x, device)
+                x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
+            if type(x) is np.ndarray and name in self.host:
+                return x if found is None else found.from_numpy(x, device)
             try:
                 same = framework(type(x)) is found
             except TypeError as e:
@@ -281,15 +281,19 @@ class Op:
                 for n, x in zip(self.scalars, scalars, strict=True)
             )
         if found is None:
-            arrays = tuple(None if x is None else from_dlpack(x) for x in arrays)
+            arrays = tuple(map(self._taken_in, arrays))
             if scalars is not None:
-                scalars = tuple(from_dlpack(x) if _is_array(x) else x for x in scalars)
+                scalars = tuple(self._taken_in(x) if _is_array(x) else x for x in scalars)
             return self(arrays, options, scalars)
         if found.signature is None:
             from . import jax
 
             return jax.call(self, found, arrays, _hashable(options), scalars)
         return self(arrays, options, scalars)
+
+    @staticmethod
+    def _taken_in(x: Any) -> Any:
+        return x if x is None or type(x) is np.ndarray else from_dlpack(x)
 
 
 def _tuple(names: Sequence[str]) -> str:
@@ -376,7 +380,6 @@ class _Ready:
         addresses: list[int],
         values: tuple[Any, ...],
     ) -> Any:
-        self.used = True
         pointer, device = self._pointer, self._device
         if device >= 0 and self._current() != device:
             with import_cupy().cuda.Device(device):
@@ -421,7 +424,6 @@ class _Reader:
         addresses: list[int],
         values: tuple[Any, ...],
     ) -> Any:
-        self.used = True
         if found.capturing():
             raise RuntimeError(f"{op.name} reads a number back here, which a CUDA graph cannot: "
                                f"{self._read.reason}")  # fmt: skip
@@ -454,7 +456,6 @@ class _Densify:
         scalars: Any,
         *_: Any,
     ) -> Any:
-        self.used = True
         i, count = self._position, len(arrays)
         if i < count:
             arrays = (*arrays[:i], found.dense(arrays[i]), *arrays[i + 1 :])
@@ -490,7 +491,15 @@ class _Cross:
             there, back = cupy.asarray, cupy.asnumpy
 
         def move(x: Any) -> Any:
-            return None if x is None else there(found.to_numpy(x))
+            if x is None:
+                return None
+            x = found.to_numpy(x)
+            if cuda and x.dtype.kind in "mM":
+                raise TypeError(
+                    f"{op.name}: CuPy has no {x.dtype}: pass .view('int64') and time_unit= to run "
+                    "with backend='cuda'"
+                )
+            return there(x)
 
         if scalars is not None:
             scalars = tuple(move(x) if _is_array(x) else x for x in scalars)
