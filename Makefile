@@ -1,5 +1,6 @@
 # `make demo` aligns the bundled log; `make test` runs the tests. Both make .venv when it is missing.
 # A fresh machine needs Python 3.10 or newer with its venv module, and g++ for one lane of the tests.
+# Where there is an NVIDIA GPU, demo installs the CuPy that suits its driver.
 
 PYTHON ?= python3
 ARGS ?=
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
-	$(BIN)/robocache align -o aligned.npz
+	$(BIN)/robocache align -o aligned.npz --plot aligned.png
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto $(ARGS)
@@ -23,7 +24,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[logs]'
+	extra=$$($(BIN)/python -I robocache_cupy/cuda_extra.py) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[logs,viz$${extra:+,$$extra}]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
@@ -31,4 +33,4 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) aligned.npz
+	rm -rf $(VENV) aligned.npz aligned.png

@@ -209,7 +209,6 @@ template <typename C, typename W> struct Locator {
 
     // q, where j samples are not after it.
     __device__ __forceinline__ Blend<C> operator()(W q, int64 j) const {
-        if (is_nan(q)) return constant(NOT_A_NUMBER);
         const bool has_before = j > 0;
         W before = 0, after = 0;
         bool has_after = false;
@@ -218,6 +217,7 @@ template <typename C, typename W> struct Locator {
             has_after = !is_nan(after);
         }
         if (!(has_before || has_after)) return constant(EMPTY);
+        if (is_nan(q)) return constant(NOT_A_NUMBER);
         if (has_before) {
             before = row.at(j - 1);
             if (before == q) return sample(method == NEXT ? row.first_at(j, q) : j - 1, true);

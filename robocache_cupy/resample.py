@@ -10,7 +10,7 @@ import numpy as np
 from ._core.array import Array, HostArray, Meta, Scalar, dtype_name
 from ._core.bits import NAN, element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out
+from ._core.kernel import Kernel, Launch, Out, Value
 from ._core.plan import Plan, Read, op
 from ._core.time import clock_of, duration, later, rate, time_point, width
 
@@ -185,7 +185,8 @@ def resample_trajectories(
     if name == "cubic":
         raise ValueError("method 'cubic' is a spline over the whole series, which is not local: "
                          f"expected one of {', '.join(METHODS)}")  # fmt: skip
-    one_of("method", name, tuple(METHODS))
+    if name not in METHODS:
+        one_of("method", method, tuple(METHODS))
     dtype_of("data", data, DATA)
     y_dtype = _result_dtype(data.dtype, name, dtype, out)
     clock = clock_of(time_unit, src_times=src_times, tgt_times=tgt_times)
@@ -195,6 +196,10 @@ def resample_trajectories(
         raise ValueError("give the targets' clock as either tgt_times or hz")
     if tgt_times is not None and not (num is None and t_start is None):
         raise ValueError("num and t_start belong to hz, not to tgt_times")
+    if src_hz is None and type(src_start) is Value:
+        raise ValueError("src_start belongs to src_hz, not to src_times")
+    if lengths is not None and offsets is not None:
+        raise ValueError("lengths and offsets both say how long the rows are: give one of them")
     if num is not None:
         if not (isinstance(num, (int, float, np.number)) and num >= 0 and num == int(num)):
             raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
@@ -202,11 +207,6 @@ def resample_trajectories(
 
     shape = _shape(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)
-    if S == 0 and B > 0 and lengths is None and offsets is None:
-        raise ValueError(
-            f"data has shape {data.shape}, without a sample to take: pass lengths= where rows may "
-            "be empty"
-        )
     _check_rows(B, lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, latency=latency)
     _check_numbers(
         tolerance=tolerance, max_gap=max_gap, fill_value=fill_value, extrapolate=extrapolate,
@@ -238,6 +238,11 @@ def resample_trajectories(
     scratch = [order] if order is not None else []
 
     def plan(T: int) -> Plan:
+        if S == 0 and B * T > 0 and lengths is None and offsets is None:
+            raise ValueError(
+                f"data has shape {data.shape}, without a sample to take: pass lengths= where rows "
+                "may be empty"
+            )
         lead = (B, T) if shape.batched else (T,)
         y_shape = (*lead, *data.shape[shape.lead :])
         y_row, y_step = (T * D, D) if out is None else _out_steps(out, y_shape, len(lead))
@@ -249,18 +254,20 @@ def resample_trajectories(
             outputs["index"] = Out(lead, "int32")
             outputs["weight"] = Out(lead, _weight_dtype(data.dtype, y_dtype))
         if return_times:
-            outputs["times"] = Out(lead, clock.dtype)
+            outputs["times"] = Out(lead, clock.dtype if tgt_times is None else tgt_times.dtype)
 
         vector = _vector(data.dtype, y_dtype)
-        steps = (D, shape.row if B > 1 else 0, shape.step, y_row if B > 1 else 0, y_step)
         if (
-            any(step % vector for step in steps)
+            D % vector
+            or shape.step % vector
+            or y_step % vector
+            or (B > 1 and (shape.row % vector or y_row % vector))
             or data.misaligned % (vector * _SIZE[data.dtype])
             or (out is not None and out.misaligned % (vector * _SIZE[y_dtype]))
         ):
             vector = 1
         tile = _tile(B * T, D // vector)
-        left, right = extrapolate if type(extrapolate) is tuple else (extrapolate, extrapolate)
+        left, right = _both_ends(extrapolate)
         left_code, left_bits = _edge(left, y_dtype)
         right_code, right_bits = _edge(right, y_dtype)
         launch = Launch(
@@ -473,6 +480,14 @@ def _out_steps(out: Meta, expected: tuple[int, ...], lead: int) -> tuple[int, in
             "out has feature axes that do not lie together in memory: pass a contiguous array"
         ) from None
     return (out.strides[0] if lead == 2 else 0), out.strides[lead - 1]
+
+
+def _both_ends(extrapolate: Any) -> tuple[Any, Any]:
+    if type(extrapolate) is not tuple:
+        return extrapolate, extrapolate
+    if len(extrapolate) != 2:
+        raise ValueError(f"extrapolate has {len(extrapolate)} parts, expected (left, right)")
+    return extrapolate
 
 
 def _edge(policy: Any, dtype: str) -> tuple[int, Any]:

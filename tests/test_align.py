@@ -12,7 +12,10 @@ pytest.importorskip("rich")
 
 from log_files import write_hdf5
 
+from robocache_cupy import align as aligning
 from robocache_cupy import cli, logs
+from robocache_cupy.align import chunks
+from robocache_cupy.align.clock import clock_at
 
 BACKENDS = ["numba", "cuda"]
 
@@ -24,10 +27,10 @@ def backend(request, require):
     return request.param
 
 
-def align(tmp_path, log, *arguments):
+def align(tmp_path, *arguments):
     """The arrays that the command writes."""
     output = tmp_path / "aligned.npz"
-    assert cli.main(["align", str(log), "-o", str(output), *map(str, arguments)]) == 0
+    assert cli.main(["align", *map(str, arguments), "-o", str(output)]) == 0
     with np.load(output) as file:
         return dict(file)
 
@@ -59,11 +62,12 @@ def expected_nearest(times, values, clock):
     return values[[np.abs(times - point).argmin() for point in clock]]
 
 
-def assert_aligned(arrays, streams, hz):
+def assert_aligned(arrays, streams, hz=None, clock=None):
     """Everything that the command wrote is what NumPy computes from the same streams."""
-    clock = expected_clock(streams, hz)
+    clock = expected_clock(streams, hz) if clock is None else clock
     np.testing.assert_array_equal(arrays["times"], clock, strict=True)
-    names = {key for key in arrays if key != "times" and not key.endswith("/valid")}
+    names = {key for key in arrays if f"{key}/valid" in arrays}
+    assert len(arrays) == 1 + 2 * len(names)
     assert names == {name for name, stream in streams.items() if len(stream)}
     for name in names:
         stream = streams[name]
@@ -181,9 +185,10 @@ def test_a_single_sample_alone(tmp_path, backend):
 def test_the_clock_is_that_of_the_op():
     from robocache_cupy import resample_trajectories
 
-    clock = cli._Clock(int(T[0]), 29.97, 1000)
+    stream = logs.Stream("a", T, RAMP)
+    clock = clock_at({"a": stream}, 2997.1, union=False)
     _, times = resample_trajectories(
-        RAMP, T, hz=clock.hz, t_start=clock.start, num=clock.num, return_times=True
+        RAMP, T, hz=2997.1, t_start=int(T[0]), num=len(clock.times), return_times=True
     )
     np.testing.assert_array_equal(clock.times, times, strict=True)
 
@@ -219,6 +224,270 @@ def test_an_older_result_is_replaced_and_the_same_is_written_again(tmp_path):
     align(tmp_path, logs.DEMO, "--hz", 4)
     assert (tmp_path / "aligned.npz").read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["aligned.npz"]
+
+
+# --- Clocks, methods, gaps
+
+
+def test_the_clock_of_a_stream(tmp_path, backend):
+    """Its stamps, in order, moved by its latency, in the time that all have in common."""
+    streams = logs.open(logs.DEMO).streams
+    arrays = align(tmp_path, logs.DEMO, "--clock", "wrist_depth", "--backend", backend)
+    times = in_order(streams["wrist_depth"])[0]
+    ends = [in_order(stream)[0][[0, -1]] for stream in streams.values()]
+    start, end = max(first for first, _ in ends), min(last for _, last in ends)
+    np.testing.assert_array_equal(arrays["times"], times[(times >= start) & (times <= end)])
+    assert_aligned(arrays, streams, clock=arrays["times"])
+
+
+def test_the_union_is_from_the_first_stamp_to_the_last(tmp_path, backend):
+    streams = {"a": (T, RAMP), "b": (T + 55 * MS, RAMP)}
+    path = write_hdf5(tmp_path / "log", streams)
+    arrays = align(tmp_path, path, "--union", "--hz", 100, "--backend", backend)
+    times = T[0] + 10 * MS * np.arange(25)
+    np.testing.assert_array_equal(arrays["times"], times)
+    assert arrays["a/valid"].tolist() == [True] * 20 + [False] * 5
+    assert arrays["b/valid"].tolist() == [False] * 6 + [True] * 19
+    assert_aligned(arrays, logs.open(path).streams, clock=times)
+    both = align(tmp_path, path, "--union", "--clock", "b")
+    np.testing.assert_array_equal(both["times"], T + 55 * MS)
+
+
+@pytest.mark.parametrize("method", ["nearest", "previous", "next", "ffill"])
+def test_a_method_for_a_stream(tmp_path, backend, method):
+    path = write_hdf5(tmp_path / "log", {"a": (T, RAMP), "b": (T, RAMP)})
+    arrays = align(
+        tmp_path, path, "--hz", 333, "--method", f"a={method}", "--backend", backend
+    )  # fmt: skip
+    behind = np.searchsorted(T, arrays["times"], "right") - 1
+    index = {
+        "nearest": np.abs(T - arrays["times"][:, None]).argmin(axis=1),
+        "next": np.searchsorted(T, arrays["times"]),
+    }.get(method, behind)
+    np.testing.assert_array_equal(arrays["a"], RAMP[index])
+    assert not np.array_equal(arrays["b"], arrays["a"])
+
+
+def test_integers_become_floats_where_they_are_interpolated(tmp_path, capsys):
+    path = write_hdf5(tmp_path / "log", {"ticks": (T, np.arange(20)), "b": (T, RAMP)})
+    arrays = align(tmp_path, path, "--hz", 200, "--method", "ticks=linear")
+    np.testing.assert_array_equal(arrays["ticks"], np.arange(39) / 2, strict=True)
+    assert "linear, as float64" in capsys.readouterr().out
+
+
+def test_rows_in_a_longer_gap_are_not_valid(tmp_path, backend):
+    times = np.delete(T, [5, 6, 7])
+    path = write_hdf5(tmp_path / "log", {"a": (times, np.delete(RAMP, [5, 6, 7], 0))})
+    arrays = align(tmp_path, path, "--hz", 100, "--max-gap", 0.035, "--backend", backend)
+    assert np.flatnonzero(~arrays["a/valid"]).tolist() == [5, 6, 7]
+    arrays = align(tmp_path, path, "--hz", 100, "--max-gap", 0.04, "--backend", backend)
+    assert arrays["a/valid"].all()
+
+
+@pytest.mark.parametrize("option", [["joint_pos,wrench"], ["joint_pos", "--streams", "wr?nch"]])
+def test_only_some_streams(tmp_path, option):
+    arrays = align(tmp_path, logs.DEMO, "--streams", *option)
+    assert set(arrays) == {
+        "times", "joint_pos", "joint_pos/valid", "wrench", "wrench/valid",
+    }  # fmt: skip
+
+
+def test_several_logs(tmp_path, backend):
+    streams = {"a": (T, RAMP), "b": (T, RAMP)}
+    one = write_hdf5(tmp_path / "one.hdf5", streams)
+    two = write_hdf5(tmp_path / "two.hdf5", {"b": (T + MS, RAMP), "c": (T, RAMP)})
+    arrays = align(tmp_path, one, two, "--backend", backend)
+    names = {key for key in arrays if not key.endswith("/valid")}
+    assert names == {"times", "a", "one/b", "two/b", "c"}
+    assert arrays["times"][0] == T[0] + MS
+
+
+def test_several_logs_of_the_same_file_name(tmp_path):
+    paths = []
+    for name in "left", "right":
+        (tmp_path / name).mkdir()
+        paths.append(tmp_path / name / "data.csv")
+        paths[-1].write_text("0.0,1\n0.5,2\n1.0,3\n")
+    arrays = align(tmp_path, *paths, "--hz", 2)
+    assert {key for key in arrays if not key.endswith("/valid")} == {
+        "times", "left/data", "right/data",
+    }  # fmt: skip
+    np.testing.assert_array_equal(arrays["left/data"], [[1], [2], [3]])
+
+
+# --- Memory
+
+
+def shuffled(times, chance):
+    """Duplicates, and pairs that run backward."""
+    times = times.copy()
+    for i in chance.integers(1, len(times), len(times) // 50):
+        times[i] = times[i - 1]
+    for i in chance.integers(1, len(times), len(times) // 50):
+        times[[i - 1, i]] = times[[i, i - 1]]
+    return times
+
+
+@pytest.mark.parametrize("clock", [["--hz", "1000"], ["--hz", "7"], ["--clock", "slow"]])
+def test_a_log_is_read_piece_by_piece(tmp_path, monkeypatch, clock):
+    """No read and no call of the op is larger than a piece, and the result is the same."""
+    chance = np.random.default_rng(0)
+    fast = T[0] + MS * np.arange(20_000)
+    slow = T[0] + 77 * MS * np.arange(260) + chance.integers(0, 70, 260) * MS
+    streams = {
+        "fast": (fast, chance.normal(size=(20_000, 3))),
+        "messy": (shuffled(fast, chance), chance.integers(0, 99, (20_000, 2))),
+        "slow": (slow, chance.normal(size=(260, 5)).astype("f4")),
+        "images": (slow, chance.integers(0, 255, (260, 8, 8)).astype("u1")),
+    }
+    path = write_hdf5(tmp_path / "log", streams)
+    whole = align(tmp_path, path, *clock)
+    monkeypatch.setattr(chunks, "BYTES", 4096)
+    reads, calls = [], []
+
+    def read(self, lo=0, hi=None, read=logs.Stream.read):
+        values = read(self, lo, hi)
+        reads.append(values.nbytes)
+        return values
+
+    def piece(*arguments, align_piece=aligning.align_piece, **options):
+        aligned = align_piece(*arguments, **options)
+        calls.append(aligned.values.nbytes)
+        return aligned
+
+    monkeypatch.setattr(logs.Stream, "read", read)
+    monkeypatch.setattr(aligning, "align_piece", piece)
+    pieces = align(tmp_path, path, *clock)
+    assert max(reads) <= 4096
+    assert max(calls) <= 4096
+    assert len(reads) > 100
+    for name in whole:
+        np.testing.assert_array_equal(pieces[name], whole[name], strict=True, err_msg=name)
+
+
+def test_stamps_all_over_the_file_are_read_piece_by_piece(tmp_path, monkeypatch):
+    chance = np.random.default_rng(0)
+    times = chance.permutation(T[0] + MS * np.arange(500))
+    path = write_hdf5(tmp_path / "log", {"a": (times, chance.normal(size=(500, 4)))})
+    monkeypatch.setattr(chunks, "BYTES", 4096)
+    arrays = align(tmp_path, path, "--hz", 250)
+    assert_aligned(arrays, logs.open(path).streams, 250)
+
+
+LIMITED = """
+import resource, sys
+from robocache_cupy import cli
+import numpy, numba, h5py, rich.console
+from robocache_cupy.align import chunks
+chunks.BYTES = 1 << 20
+assert cli.main(["align", "-o", "warm.npz", "--backend", "numba"]) == 0
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert cli.main(["align", sys.argv[1], "-o", "out.npz", "--hz", "1000", "--backend", "numba"]) == 0
+print("KiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
+"""
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path):
+    n = 20_000  # 2 KiB each: 40 MB in, 40 MB out
+    values = np.broadcast_to(np.arange(256.0), (n, 256))
+    path = write_hdf5(tmp_path / "log", {"a": (T[0] + MS * np.arange(n), values)})
+    command = [sys.executable, "-c", LIMITED, path]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split("KiB")[-1]) < 15_000
+
+
+# --- The figure
+
+
+def figure_of(monkeypatch, tmp_path, *arguments):
+    """The file and the figure that the command draws."""
+    from matplotlib.figure import Figure
+
+    made = []
+
+    def savefig(self, *arguments, save=Figure.savefig, **options):
+        made.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    path = tmp_path / "aligned.png"
+    align(tmp_path, *arguments, "--plot", path)
+    return path, *made
+
+
+def test_the_figure_of_the_bundled_log(monkeypatch, tmp_path):
+    path, figure = figure_of(monkeypatch, tmp_path, logs.DEMO)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(figure.axes) == 2 * 7
+    titles = [axis.get_title("left") for axis in figure.axes[::2]]
+    assert titles == list(logs.open(logs.DEMO).streams)
+    assert "nearest, age of frame" in figure.axes[0].get_title("right")
+    assert "linear, 3 of 7 columns" in figure.axes[6].get_title("right")
+    assert len(figure.axes[0].patches) == 1  # the outage
+    # What is enlarged is the outage.
+    low, high = figure.axes[1].get_xlim()
+    assert low < 3 < high < low + 1
+
+
+def test_the_figure_shades_what_is_not_valid(monkeypatch, tmp_path):
+    log = write_hdf5(tmp_path / "log", {"a": (T, RAMP), "b": (T + 100 * MS, RAMP)})
+    _, figure = figure_of(monkeypatch, tmp_path, log, "--union")
+    assert [len(axis.patches) for axis in figure.axes[::2]] == [1, 1]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (12, 12), (14, 12)])
+def test_the_figure_has_a_row_for_each_stream_up_to_twelve(monkeypatch, tmp_path, count, shown):
+    log = write_hdf5(tmp_path / "log", {f"s{i:02}": (T, RAMP) for i in range(count)})
+    _, figure = figure_of(monkeypatch, tmp_path, log)
+    assert len(figure.axes) == 2 * shown
+    assert ("12 of 14 streams" in figure.get_suptitle()) == (count > shown)
+
+
+def test_a_figure_of_odd_streams(monkeypatch, tmp_path):
+    odd = {
+        "nan": (T, np.full((20, 2), np.nan)),
+        "constant": (T, np.ones(20)),
+        "once": (T[5:6], RAMP[:1]),
+        "never": (T[:0], RAMP[:0]),
+        "no_columns": (T, np.zeros((20, 0))),
+        "wide": (T, np.random.default_rng(0).normal(size=(20, 500))),
+        "far": (T, RAMP * [1e-9, 1, 1e9]),
+        "flag": (T, RAMP[:, 0] > 0),
+        "rotation": (T, np.zeros((20, 3, 3))),
+    }
+    log = write_hdf5(tmp_path / "log", odd)
+    path, figure = figure_of(monkeypatch, tmp_path, log)
+    assert len(figure.axes) == 2 * 8
+    assert path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "name", ["ros1_tilt_laser/tilt_laser.bag", "ros1_husky_imu_odom_gps/husky_test1.bag"]
+)
+def test_the_figure_of_a_real_log(monkeypatch, tmp_path, logs_dir, name):
+    _, figure = figure_of(monkeypatch, tmp_path, logs_dir / name)
+    assert len(figure.axes) == 2 * len(logs.open(logs_dir / name).streams)
+
+
+# --- Progress
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_comes_after_a_second_and_only_on_a_terminal(monkeypatch, capsys, terminal):
+    from rich.console import Console
+
+    from robocache_cupy.align import progress
+
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    with progress.Bar() as bar:
+        bar.show("reading", 1, 2)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+        bar.show("reading", 1, 2)
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert ("reading" in error) == terminal
 
 
 # --- Errors
@@ -289,8 +558,10 @@ def test_a_stream_that_takes_the_place_of_another(tmp_path, capsys):
 
 
 def test_an_unknown_stream_to_skip(tmp_path, capsys):
-    error = refusal(capsys, "--skip", "arm", "-o", tmp_path / "out.npz")
-    assert "has no stream arm to skip, only agent_depth, " in error
+    for option in "--skip", "--streams":
+        error = refusal(capsys, option, "arm", "-o", tmp_path / "out.npz")
+        assert f"{option} arm: " in error
+        assert "has no such stream, only agent_depth, " in error
 
 
 def test_a_log_without_samples(tmp_path, capsys):
@@ -319,10 +590,10 @@ def test_an_end_half_way_leaves_nothing_behind(tmp_path, capsys, monkeypatch, ra
     align(tmp_path, logs.DEMO, "--hz", 5)
     before = (tmp_path / "aligned.npz").read_bytes()
 
-    def stop(*_):
+    def stop(*_, **__):
         raise raised
 
-    monkeypatch.setattr(cli, "_resample", stop)
+    monkeypatch.setattr(aligning, "align_piece", stop)
     assert cli.main(["align", "-o", str(tmp_path / "aligned.npz")]) == code
     assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["aligned.npz"]
@@ -334,3 +605,38 @@ def test_the_module_runs_as_a_program(tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "robocache: --hz must be positive and finite, got 0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--hz", "30", "--clock", "wrench"], "two clocks"),
+        (["--clock", "arm"], "--clock arm is none of the streams agent_depth, "),
+        (["--method", "wrench"], "is no NAME=METHOD"),
+        (["--method", "arm=linear"], "arm is none of the streams agent_depth, "),
+        (["--method", "wrench=cubic"], "expected one of linear, nearest, previous, next"),
+        (["--max-gap", "0"], "--max-gap must be positive and finite, got 0"),
+        (["--max-gap", "nan"], "--max-gap must be positive and finite, got nan"),
+        (["--plot", "run.bag"], "expected a name in .pdf, .png, .svg"),
+        (["--episode", "demo_1"], "no episodes to choose from"),
+        (["--streams", "wrench", "--skip", "wrench"], "no stream of "),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, capsys, arguments, said):
+    assert said in refusal(capsys, *arguments, "-o", tmp_path / "out.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clock_without_stamps(tmp_path, capsys):
+    streams = {"a": (T, RAMP), "once": (T[:1] - MS, RAMP[:1])}
+    path = write_hdf5(tmp_path / "log", streams)
+    error = refusal(capsys, path, "--clock", "once", "-o", tmp_path / "out.npz")
+    assert "--clock once has no stamp in the time that all streams have in common" in error
+
+
+def test_a_figure_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+    error = refusal(capsys, "--plot", tmp_path / "missing" / "a.png", "-o", tmp_path / "out.npz")
+    assert "a.png cannot be written (No such file" in error
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    error = refusal(capsys, "--plot", tmp_path / "a.png", "-o", tmp_path / "out.npz")
+    assert "matplotlib is missing: pip install 'robocache-cupy[viz]'" in error

@@ -416,3 +416,51 @@ def test_db3_has_the_timing_it_is_known_for(logs_dir):
 )
 def test_damage_of_a_real_log_is_an_error(logs_dir, tmp_path, name):
     assert_damage_is_an_error(logs_dir / name, tmp_path, copies=8)
+
+
+# --- Memory
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_BAG[:3])
+@pytest.mark.parametrize("block", [1, 60, 200])
+def test_a_bag_waits_in_a_file(bags, monkeypatch, kind, block):
+    """No more of a topic than a block is in memory, and the samples are the same."""
+    from robocache_cupy.logs import ros, spool
+
+    whole = logs.open(bags[kind])
+    added = []
+
+    def add(self, rows, add=spool.Spool.add):
+        added.append(memoryview(rows).nbytes)
+        return add(self, rows)
+
+    monkeypatch.setattr(spool.Spool, "add", add)
+    monkeypatch.setattr(ros, "_BLOCK", block)
+    pieces = logs.open(bags[kind])
+    assert added
+    assert max(added) <= max(block, 9 * 8)  # a row of a field is never cut
+    assert_same_streams(whole, pieces)
+    for name, stream in whole.streams.items():
+        np.testing.assert_array_equal(pieces.streams[name].read(2, 4), stream.read(2, 4))
+
+
+def test_a_full_disk_is_one_line(bags, monkeypatch):
+    from robocache_cupy.logs import ros, spool
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ros, "_BLOCK", 1)
+    monkeypatch.setattr(spool.os, "pwrite", full)
+    with pytest.raises(logs.LogError, match=r"No space left on device\): set TMPDIR"):
+        logs.open(bags["ROS 1 bag"])
+
+
+def test_progress_of_a_long_bag(bags, monkeypatch):
+    from robocache_cupy.logs import ros
+
+    monkeypatch.setattr(ros, "_MESSAGES", 1)
+    seen = []
+    logs.open(bags["ROS 1 bag"], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, len(seen)) for i in range(len(seen))]
+    assert seen

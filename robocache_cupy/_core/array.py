@@ -17,6 +17,7 @@ import numpy as np
 from . import fast
 
 CPU = -1  # the device number of host memory
+_UNKNOWN = -2  # that of a traced JAX array: it is settled when JAX lowers the call
 
 
 class ArrayLike(Protocol):
@@ -207,7 +208,7 @@ def _torch() -> Framework:
         return address, (x.shape, x.stride(), x.dtype, where, address & 15, x.is_neg())
 
     def meta(x: Any, position: int) -> Meta:
-        if x.device.type not in ("cpu", "cuda"):
+        if not (x.is_cuda or x.is_cpu):
             raise TypeError(f"got a torch tensor on {x.device}: expected a cpu or cuda tensor")
         return Meta(
             tuple(x.shape),
@@ -262,9 +263,16 @@ def _jax() -> Framework:
 
     def device(x: Any) -> int:
         if isinstance(x, jax.core.Tracer):
-            return CPU  # not known before lowering; the callback asks its buffers
+            return _UNKNOWN
         (where,) = x.devices() if len(x.devices()) == 1 else (next(iter(x.devices())),)
         return CPU if where.platform == "cpu" else where.id
+
+    def from_numpy(x: np.ndarray, device: int) -> Any:
+        if device == _UNKNOWN:
+            return jnp.asarray(x)
+        platform = "cpu" if device == CPU else "cuda"
+        devices = [d for d in jax.local_devices(backend=platform) if device in (CPU, d.id)]
+        return jax.device_put(x, devices[0])
 
     def no_pointer(*_: Any) -> Any:
         raise AssertionError("JAX arrays are reached through buffer_callback")
@@ -279,7 +287,7 @@ def _jax() -> Framework:
         allocator=no_pointer,
         dense=lambda x: x,
         to_numpy=np.asarray,
-        from_numpy=lambda x, device: jnp.asarray(x),
+        from_numpy=from_numpy,
         assign=no_pointer,
         capturing=lambda: False,
     )
@@ -306,7 +314,7 @@ def _find(cls: type) -> Framework | None:
                 break  # numpy.float64, torch.Size, ...
             return _build(make)
     if not hasattr(cls, "__dlpack__"):
-        raise TypeError(f"expected an array, got {cls.__qualname__}")
+        raise TypeError(f"got {cls.__qualname__}")
     return None
 
 

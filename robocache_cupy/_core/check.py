@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,8 @@ def inner(x: Meta, axes: int) -> int:
 
     Raises NotDense where they do not, and the decorator comes back with a copy.
     """
+    if 0 in x.shape:
+        return math.prod(x.shape[axes:])
     expected = 1
     for size, stride in zip(reversed(x.shape[axes:]), reversed(x.strides[axes:]), strict=True):
         if size != 1 and stride != expected:

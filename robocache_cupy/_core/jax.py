@@ -12,6 +12,7 @@ import math
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import jax
@@ -58,10 +59,9 @@ def call(
     for x in values:
         if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
             x = x.item()
-        if isinstance(x, jax.core.Tracer):
-            numbers.append(None)
-        else:
-            numbers.append("q" if isinstance(x, (int, np.integer)) else "d")
+        if isinstance(x, timedelta):
+            x = x.total_seconds()
+        numbers.append(_format(x))
         late.append(x)
     backend = op.backend(options)
     if backend == "cuda":
@@ -75,6 +75,7 @@ def call(
         return results
 
     made = _plan(static)
+    _convert_known(made.plan if isinstance(made, Read) else made, static.numbers, late)
     if isinstance(made, Read):
         if backend != "auto" and not any(isinstance(x, jax.core.Tracer) for x in present):
             return _through_numpy(op, found, arrays, options, scalars)
@@ -91,6 +92,25 @@ def call(
     if len(made.outputs) == 1:
         return results[0]
     return _result_type(made.result, tuple(made.outputs))(*results)
+
+
+def _format(x: Any) -> str | None:
+    """How a number is packed; None for one that is traced."""
+    if isinstance(x, jax.core.Tracer):
+        return None
+    if isinstance(x, (bool, int, np.integer, np.bool_)):
+        return "q" if x < 2**63 else "Q"
+    if isinstance(x, (float, np.floating)):
+        return "d"
+    raise TypeError(f"got {x!r}, expected a number")
+
+
+def _convert_known(plan: Plan, numbers: Sequence[str | None], late: Sequence[Any]) -> None:
+    """Raise here what a number is wrong with: out of a callback it would come wrapped."""
+    for launch in plan.launches:
+        for x in launch.numbers:
+            if isinstance(x, Value) and numbers[x.position] is not None:
+                x.of(late)
 
 
 def _through_numpy(

@@ -190,6 +190,7 @@ def _pool() -> ThreadPoolExecutor:
 
 # ---------------------------------------------------------------------------------- fork and CUDA
 
+_ask_device: dict[int, Callable[[], int]] = {}  # by the devices that have been used
 _cuda_used = False
 _cuda_lost = False  # this process was forked from one that had used CUDA
 after_fork: list[Callable[[], None]] = []  # what else must be forgotten in the child
@@ -200,6 +201,7 @@ def _in_child() -> None:
     _executor = None  # its threads were not copied
     _compile_lock.release()
     _cuda_lost = _cuda_used
+    _ask_device.clear()
     for forget in after_fork:
         forget()
 
@@ -214,11 +216,13 @@ if hasattr(os, "register_at_fork"):
 
 def current_device(device: int) -> Callable[[], int]:
     """What tells the current CUDA device, before a first use of `device` (or of CPU)."""
-    if device < 0:
-        return lambda: device
-    check_cuda(device)
-    get_device: Callable[[], int] = import_cupy().cuda.runtime.getDevice
-    return get_device
+    ask = _ask_device.get(device)
+    if ask is None:
+        if device < 0:
+            return lambda: device
+        check_cuda(device)
+        ask = _ask_device[device] = import_cupy().cuda.runtime.getDevice
+    return ask
 
 
 def check_cuda(device: int) -> None:

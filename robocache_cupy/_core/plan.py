@@ -115,7 +115,11 @@ class Op:
             f"    return call({_tuple(self.arrays)}, {_tuple(self.options)}, "
             f"{_tuple(self.scalars)} if {changed} else None)\n"
         )
+        every = self.arrays + self.options + self.scalars
+        by_name = ", ".join(f"{n}={n}" for n in every)
+        text += f"def by_position({', '.join(every)}):\n    return call.fn({by_name})\n"
         exec(compile(text, f"<op {self.name}>", "exec"), namespace)
+        self._call = namespace["by_position"]
         return functools.update_wrapper(namespace[self.name], self.fn)
 
     def __call__(
@@ -141,12 +145,13 @@ class Op:
                 return self._general(arrays, options, scalars)
         lookup = tuple(key)
         try:
-            ready = self.cache[lookup]
-            ready.used = True  # a plan used once is the first to go
-        except KeyError:
-            ready = self._remember(lookup, found, arrays + per_row, options, kinds)
+            ready = self.cache.get(lookup)
         except TypeError:  # an option that is a list or an array
             return self(arrays, _hashable(options), scalars)
+        if ready is None:
+            ready = self._remember(lookup, found, arrays + per_row, options, kinds)
+        else:
+            ready.used = True  # a plan used once is the first to go
         return ready(self, found, arrays, per_row, options, scalars, addresses, values)
 
     # ------------------------------------------------------------------------------ a first call
@@ -154,13 +159,11 @@ class Op:
     def plan(self, metas: Sequence[Meta | None], options: Any, kinds: Any) -> Plan | Read:
         """Ask the op itself."""
         count = len(self.arrays)
-        call = dict(zip(self.arrays, metas, strict=False))
-        call.update(zip(self.options, options, strict=True))
         scalars = self.defaults if kinds is None else kinds
-        rest = iter(metas[count:])
-        for name, value in zip(self.scalars, scalars, strict=True):
-            call[name] = next(rest) if value is PER_ROW else value
-        made: Plan | Read = self.fn(**call)
+        if len(metas) > count:
+            rest = iter(metas[count:])
+            scalars = [next(rest) if x is PER_ROW else x for x in scalars]
+        made: Plan | Read = self._call(*metas[:count], *options, *scalars)
         return made
 
     def _remember(
@@ -256,7 +259,7 @@ class Op:
         try:
             found = framework(type(lead))
         except TypeError as e:
-            raise TypeError(f"{self.name}: {self.arrays[0]} must be an array: {e}") from None
+            raise TypeError(f"{self.name}: {self.arrays[0]} must be an array, {e}") from None
         device = CPU if found is None else found.device(lead)
 
         def conform(name: str, x: Any) -> Any:
@@ -269,7 +272,7 @@ class Op:
             try:
                 same = framework(type(x)) is found
             except TypeError as e:
-                raise TypeError(f"{self.name}: {name} must be an array: {e}") from None
+                raise TypeError(f"{self.name}: {name} must be an array, {e}") from None
             if not same:
                 raise self._mixed(self.arrays, arrays)
             return x

@@ -99,8 +99,12 @@ def later(value: Any, convert: Callable[[Any], Any], code: str) -> Any:
 
 def duration(name: str, value: Any, clock: Clock, *, signed: bool = False) -> Any:
     """A duration in seconds as ticks; None and infinity are UNLIMITED."""
-    if value is None:
-        return UNLIMITED if clock.integer else float(UNLIMITED)
+    unlimited = UNLIMITED if clock.integer else float(UNLIMITED)
+    if type(value) is not Value:  # the defaults, which most new shapes come with
+        if value is None and not signed:
+            return unlimited
+        if value == 0.0:
+            return 0 if clock.integer else 0.0
 
     def convert(x: Any) -> int | float:
         if isinstance(x, timedelta):
@@ -109,20 +113,27 @@ def duration(name: str, value: Any, clock: Clock, *, signed: bool = False) -> An
             x = x / np.timedelta64(1, "s")
         if not isinstance(x, (int, float, np.number)):
             raise TypeError(f"{name} is {x!r}, expected a duration in seconds")
+        x = float(x)
         if signed and not math.isfinite(x):
             raise ValueError(f"{name} is {x}, expected a finite number of seconds")
         if not signed and not x >= 0:
             raise ValueError(f"{name} is {x}, expected 0 or more seconds")
-        if math.isinf(x):
-            return UNLIMITED if clock.integer else float(UNLIMITED)
         ticks = x * clock.ticks
-        return round(ticks) if clock.integer else float(ticks)
+        if not clock.integer:
+            return ticks if math.isfinite(ticks) else unlimited
+        if abs(ticks) < 2.0**63:
+            return round(ticks)
+        if signed:
+            raise ValueError(f"{name} is {x}, which is longer than the clock can tell")
+        return unlimited
 
     return later(value, convert, clock.format)
 
 
 def time_point(name: str, value: Any, clock: Clock) -> Any:
     """A point in time, in the clock's own unit."""
+    if type(value) is not Value and value == 0:
+        return 0 if clock.integer else 0.0
 
     def convert(x: Any) -> int | float:
         if isinstance(x, (np.datetime64, np.timedelta64)):
@@ -131,9 +142,10 @@ def time_point(name: str, value: Any, clock: Clock) -> Any:
             raise TypeError(f"{name} is {x!r}, expected a time in the unit of the clock")
         if not clock.integer:
             return float(x)
-        if isinstance(x, (float, np.floating)) and x != math.floor(x):
-            raise ValueError(f"{name} is {x}, expected a whole number of ticks: the clock is "
-                             f"{clock.dtype}")  # fmt: skip
+        if not (math.isfinite(x) and x == int(x) and -(2**63) <= x < 2**63):
+            raise ValueError(
+                f"{name} is {x}, expected a whole number of ticks: the clock is {clock.dtype}"
+            )
         return int(x)
 
     return later(value, convert, clock.format)
@@ -141,6 +153,8 @@ def time_point(name: str, value: Any, clock: Clock) -> Any:
 
 def rate(name: str, value: Any) -> Any:
     """A rate per second; None is 0."""
+    if value is None:
+        return 0.0
 
     def convert(x: Any) -> float:
         if not isinstance(x, (int, float, np.number)):
@@ -149,4 +163,4 @@ def rate(name: str, value: Any) -> Any:
             raise ValueError(f"{name} is {x}, expected a finite rate above 0 per second")
         return float(x)
 
-    return 0.0 if value is None else later(value, convert, "d")
+    return later(value, convert, "d")

@@ -208,12 +208,12 @@ def locate(clock, n, q, j, method, left, right, tolerance, nearness, max_gap, X,
     or the constant with the code -1 - i0.
     """
     zero = computed(0, X, Y)
-    if is_nan(q, W):
-        return -1 - NAN, 0, zero, False
     has_before = j > 0
     has_after = j < n and not is_nan(stamp(clock, j, W), W)
     if not (has_before or has_after):
         return -1 - EMPTY, 0, zero, False
+    if is_nan(q, W):
+        return -1 - NAN, 0, zero, False
 
     if has_before:
         before = stamp(clock, j - 1, W)

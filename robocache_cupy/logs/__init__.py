@@ -1,4 +1,4 @@
-"""Readers of robot logs: HDF5, ROS 1 bags, ROS 2 bags (SQLite and MCAP).
+"""Readers of robot logs: HDF5, robosuite, ROS 1 and ROS 2 bags, MCAP, CSV and TUM text.
 
 A log is a few named streams, and a stream is int64 nanosecond stamps with one sample each::
 
@@ -17,7 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from .stream import Log, LogError, Stream
+from .stream import Log, LogError, Progress, Stream
+from .text import is_text
 from .timing import Timing, clean, timing
 
 __all__ = ["DEMO", "Log", "LogError", "Stream", "Timing", "clean", "open", "timing"]
@@ -38,9 +39,17 @@ _FORMATS = (
     _Format(b"SQLite format 3\0", "ros", "ROS 2 bag (SQLite)"),
     _Format(b"\x89MCAP0\r\n", "ros", "ROS 2 bag (MCAP)"),
 )
+_TEXT = _Format(b"", "text", "text")  # known by its first line of numbers
+_HEAD = 1 << 16  # bytes to know a format by
 
 
-def open(path: str | os.PathLike[str], *, log_time: bool = False) -> Log:
+def open(
+    path: str | os.PathLike[str],
+    *,
+    log_time: bool = False,
+    episode: str | None = None,
+    progress: Progress | None = None,
+) -> Log:
     """Open a robot log, whatever it is called: the format is seen from the content.
 
     Parameters
@@ -50,11 +59,17 @@ def open(path: str | os.PathLike[str], *, log_time: bool = False) -> Log:
     log_time : bool
         Stamp ROS messages with the time of their recording, not with that in their header.
         Formats with one clock per stream have only that.
+    episode : str, optional
+        Which demo of a robosuite or robomimic file; the first by default.
+    progress : callable, optional
+        Called with (done, total) while a long log is read.
 
     Returns
     -------
     Log
-        Its streams. The samples of HDF5 logs stay in the file until `Stream.read`.
+        Its streams. The samples of HDF5 logs stay in the file until `Stream.read`, and those of
+        bags, beyond a block for each topic, wait in a file without a name in TMPDIR. The stamps
+        are in memory, and so is all of a text file.
 
     Raises
     ------
@@ -73,7 +88,7 @@ def open(path: str | os.PathLike[str], *, log_time: bool = False) -> Log:
     path = Path(path)
     form = _recognise(path)
     read: Callable[..., Log] = import_module(f"{__name__}.{form.reader}").read
-    return read(path, form.name, log_time=log_time)
+    return read(path, form.name, log_time=log_time, episode=episode, progress=progress)
 
 
 def _recognise(path: Path) -> _Format:
@@ -88,7 +103,7 @@ def _recognise(path: Path) -> _Format:
         if path.exists() and not path.is_file():
             raise LogError(f"{path} is not a regular file: copy the log to one")
         with path.open("rb") as file:
-            head = file.read(max(len(form.magic) for form in _FORMATS))
+            head = file.read(_HEAD)
     except OSError as error:
         raise LogError(f"{path} cannot be opened: {error.strerror or error}") from error
     if not head:
@@ -96,6 +111,9 @@ def _recognise(path: Path) -> _Format:
     for form in _FORMATS:
         if head.startswith(form.magic):
             return form
+    if is_text(head):
+        return _TEXT
     raise LogError(
-        f"{path} is none of {', '.join(form.name for form in _FORMATS)}: convert it to one of these"
+        f"{path} is none of {', '.join(form.name for form in _FORMATS)}, nor text with a stamp and "
+        "numbers in each line: convert it to one of these"
     )

@@ -11,12 +11,16 @@ numeric fields with dotted names, arrays spread out: ``linear_acceleration.x``, 
   are left out, and listed in `Log.skipped`.
 - A topic whose headers were never stamped has the time of recording.
 - ROS 2 bags from before message definitions were recorded are read with those of Humble.
+
+A bag has its topics interleaved, so one pass takes them apart. What does not fit a block of
+memory for each topic waits in a temporary file; see `spool`.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import Log, LogError, Stream, one_line, require
+from .spool import Spool
+from .stream import Log, LogError, Progress, Stream, one_line, require
 
 _HEADER = "std_msgs/msg/Header"
 _QUATERNION = "geometry_msgs/msg/Quaternion"
@@ -38,6 +43,9 @@ _DTYPES = {
     )
 }
 _NOT_NUMERIC = ("string", "wstring", "wchar", "fixed", "float128")
+
+_BLOCK = 1 << 20  # bytes of a topic that stay in memory
+_MESSAGES = 256  # between two signs of life
 
 _Path = tuple[str | int, ...]
 
@@ -55,8 +63,17 @@ _KINDS = {
 }
 
 
-def read(path: Path, form: str, *, log_time: bool = False) -> Log:
+def read(
+    path: Path,
+    form: str,
+    *,
+    log_time: bool = False,
+    episode: str | None = None,
+    progress: Progress | None = None,
+) -> Log:
     """Open a bag: all the numbers in it are read, one message after the other."""
+    if episode is not None:
+        raise LogError(f"{path} is a {form}, which has no episodes to choose from")
     highlevel, typesys = require("rosbags.highlevel"), require("rosbags.typesys")
     kind = _KINDS[form]
     skipped: dict[str, str] = {}
@@ -65,8 +82,10 @@ def read(path: Path, form: str, *, log_time: bool = False) -> Log:
             _check_pages(path)
         humble = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
         with highlevel.AnyReader([_named(path, kind.suffix)], default_typestore=humble) as bag:
-            parts = _collect(bag, skipped)
+            parts = _collect(bag, skipped, progress)
         streams = {name: part.stream(name, log_time=log_time) for name, part in parts.items()}
+    except LogError:
+        raise
     except Exception as error:  # damage shows as anything, from AssertionError to zlib errors
         raise LogError(
             f"{path} cannot be read as {form}, so it is truncated, damaged or was not closed: "
@@ -95,7 +114,9 @@ def _named(path: Path, suffix: str) -> Path:
     return type("Renamed", (type(path),), {"suffix": suffix})(path)
 
 
-def _collect(bag: Any, skipped: dict[str, str]) -> dict[str, _Part]:
+def _collect(
+    bag: Any, skipped: dict[str, str], progress: Progress | None = None
+) -> dict[str, _Part]:
     """The parts of all the messages by the name of their stream."""
     msgtypes: dict[str, str] = {}
     for connection in bag.connections:
@@ -107,10 +128,12 @@ def _collect(bag: Any, skipped: dict[str, str]) -> dict[str, _Part]:
     for topic in msgtypes:
         skipped.pop(topic, None)
 
-    types = _Types(bag.typestore)
+    types, spool = _Types(bag.typestore), Spool()
     parts: dict[str, _Part] = {}
     decoded, filled = set(), set()
-    for connection, log_stamp, raw in bag.messages():
+    for i, (connection, log_stamp, raw) in enumerate(bag.messages()):
+        if progress and i % _MESSAGES == 0:
+            progress(i, bag.message_count)
         topic, msgtype = connection.topic, connection.msgtype
         if topic in skipped or msgtypes.get(topic) != msgtype:
             continue
@@ -125,7 +148,7 @@ def _collect(bag: Any, skipped: dict[str, str]) -> dict[str, _Part]:
         decoded.add(topic)
         for name, typename, sample in types.split(topic, msgtype, message):
             if name not in parts:
-                parts[name] = _Part(types, typename, sample)
+                parts[name] = _Part(types, typename, sample, spool)
             parts[name].add(sample, log_stamp)
             filled.add(topic)
 
@@ -198,15 +221,57 @@ class _Column:
         self.name, self.dtype, self.rotation = name, dtype, rotation
         self.width = 1 if length is None else length
         self.fields = [name] if length is None else [f"{name}.{i}" for i in range(length)]
-        self._data = array("B" if dtype == np.bool_ else dtype.char)
+        self._newest = array("B" if dtype == np.bool_ else dtype.char)
+        self._blocks: list[int] = []  # where each is in the spool
         self.add: Callable[[Any], None]
         if length is None:
-            self.add = lambda message: self._data.append(get(message))
+            self.add = lambda message: self._newest.append(get(message))
         else:
-            self.add = lambda message: self._data.frombytes(get(message).tobytes())
+            self.add = lambda message: self._newest.frombytes(get(message).tobytes())
 
-    def values(self) -> NDArray[Any]:
-        return np.frombuffer(self._data, self.dtype).reshape(-1, self.width)
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.dtype.itemsize
+
+    def spill(self, spool: Spool) -> None:
+        """Move the newest rows, a whole block of them, out of the memory."""
+        self._blocks.append(spool.add(self._newest))
+        del self._newest[:]
+
+    def read(self, rows: range, spool: Spool, block: int) -> NDArray[Any]:
+        """Rows that are all in one block of `block` rows."""
+        number, first = divmod(rows.start, block)
+        skip, size = first * self.row_bytes, len(rows) * self.row_bytes
+        if number < len(self._blocks):
+            data: Any = spool.read(self._blocks[number] + skip, size)
+        else:
+            data = memoryview(self._newest).cast("B")[skip : skip + size]
+        return np.frombuffer(data, self.dtype).reshape(len(rows), self.width)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The rows of a stream: its columns side by side."""
+
+    columns: list[_Column]
+    spool: Spool
+    block: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        wanted = range(*rows.indices(self.shape[0]))
+        values = np.empty((len(wanted), self.shape[1]), self.dtype)
+        start = wanted.start
+        while start < wanted.stop:
+            stop = min(wanted.stop, (start // self.block + 1) * self.block)
+            place, left = values[start - wanted.start : stop - wanted.start], 0
+            for column in self.columns:
+                right = left + column.width
+                place[:, left:right] = column.read(range(start, stop), self.spool, self.block)
+                left = right
+            start = stop
+        return values
 
 
 class _Length(NamedTuple):
@@ -218,7 +283,7 @@ class _Length(NamedTuple):
 class _Part:
     """Collects the samples of one stream. The first one decides on the columns."""
 
-    def __init__(self, types: _Types, typename: str, first: Any) -> None:
+    def __init__(self, types: _Types, typename: str, first: Any, spool: Spool) -> None:
         self.typename = typename
         self.columns: list[_Column] = []
         self.skipped: dict[str, str] = {}
@@ -227,6 +292,9 @@ class _Part:
         self._has_header = _STAMPED in types.fields(typename)
         self._header_stamps, self._log_stamps = array("q"), array("q")
         self._plan(typename, first, ())
+        self._spool = spool
+        row_bytes = sum(column.row_bytes for column in self.columns)
+        self._block = max(1, _BLOCK // max(row_bytes, 1))  # rows
 
     def _plan(self, typename: str, value: Any, path: _Path, *, rotation: bool = False) -> None:
         """Add the columns of a value at `path` in the message."""
@@ -269,6 +337,9 @@ class _Part:
             self._drop(changed)
         for column in self.columns:
             column.add(sample)
+        if len(self._log_stamps) % self._block == 0:
+            for column in self.columns:
+                column.spill(self._spool)
 
     def _changed_length(self, sample: Any) -> str | None:
         # Outer arrays come first, so that those inside of a changed one are never looked at.
@@ -288,19 +359,17 @@ class _Part:
         dtype = np.result_type(*(column.dtype for column in self.columns))
         if dtype.kind == "f":
             dtype = np.dtype(np.float64)
-        values = np.empty((len(stamps), sum(column.width for column in self.columns)), dtype)
         discrete: list[int] = []
-        start = 0
+        width = 0
         for column in self.columns:
-            stop = start + column.width
-            values[:, start:stop] = column.values()
             if column.rotation or column.dtype.kind != "f":
-                discrete += range(start, stop)
-            start = stop
+                discrete += range(width, width + column.width)
+            width += column.width
+        shape = (len(stamps), width)
         return Stream(
             name=name,
             times=np.array(stamps, np.int64),
-            rows=values,
+            rows=_Samples(self.columns, self._spool, self._block, shape, dtype),
             kind=self._stream_kind(),
             fields=tuple(field for column in self.columns for field in column.fields),
             discrete=tuple(discrete),

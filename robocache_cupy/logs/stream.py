@@ -39,7 +39,7 @@ class Stream:
     rows : array-like of shape (n, *F)
         The samples, in memory or still in the file; see `read`.
     kind : str
-        What a sample is: "vector", "quat_xyzw", "pose_xyz_quat_xyzw" or "depth".
+        What a sample is: "vector", "quat_xyzw", "pose_xyz_quat_xyzw", "depth" or "image".
     unit : str
         Unit of the samples, for people.
     latency : float
@@ -101,18 +101,28 @@ class Log:
     path : Path
         The file, or the directory of a ROS 2 bag.
     format : str
-        "HDF5", "ROS 1 bag", "ROS 2 bag (SQLite)" or "ROS 2 bag (MCAP)".
+        "HDF5", "robosuite HDF5", "ROS 1 bag", "ROS 2 bag (SQLite)", "ROS 2 bag (MCAP)" or "text".
     streams : dict of str to Stream
         Everything numeric in it.
     skipped : dict of str to str
         What is in the file and not in `streams`, with the reason: topics, and fields of topics
         as ``topic.field``.
+    notes : tuple of str
+        What a reader had to decide, a line each: where stamps come from that the file does not
+        have, or which of several episodes this is.
     """
 
     path: Path
     format: str
     streams: Mapping[str, Stream]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Progress(Protocol):
+    """Called now and then by a reader that takes its time: how much of how much is done."""
+
+    def __call__(self, done: int, total: int, /) -> None: ...
 
 
 def require(module: str) -> Any:
