@@ -29,7 +29,8 @@ _NAN_BITS = {dtype: element_bits("NaN", NAN, dtype) for dtype in FLOATS}
 EDGES = {"hold": 0, "constant": 1, "extrapolate": 2}  # likewise
 
 _SIZE = {d: 1 if d == "bool" else int(d.lstrip("bufloatin")) // 8 for d in DATA}  # bytes
-_THREADS = 128
+_THREADS = 256
+_LARGEST_TILE = 128
 _WAVE = 132 * 8  # blocks that an H200 runs at once
 
 
@@ -42,7 +43,13 @@ _PAIRS = [(x, y) for x in DATA for y in DATA if x == y or y in FLOATS]
 _resample = Kernel(
     "resample",
     "resample",
-    [(x, y, w, v) for x, y in _PAIRS for w in ("int64", "float64") for v in {1, _vector(x, y)}],
+    [
+        (x, y, w, v, plain)
+        for x, y in _PAIRS
+        for w in ("int64", "float64")
+        for v in {1, _vector(x, y)}
+        for plain in (0, 1)
+    ],
 )
 _argsort = Kernel("resample", "argsort", [("int64",), ("float64",)])
 _survey = Kernel("resample", "survey", [("int64",), ("float64",)])
@@ -266,13 +273,19 @@ def resample_trajectories(
             or (out is not None and out.misaligned % (vector * _SIZE[y_dtype]))
         ):
             vector = 1
-        tile = _tile(B * T, D // vector)
+        tile = _tile(B * T)
+        # Known at compile time, most of the search for samples is simple: see resample.cu.
+        plain = int(
+            not (src_times is None or tgt_times is None or order or lengths or offsets or per_row)
+            and not (tgt_lengths or return_index or return_times)
+            and type(latency) is float
+        )
         left, right = _both_ends(extrapolate)
         left_code, left_bits = _edge(left, y_dtype)
         right_code, right_bits = _edge(right, y_dtype)
         launch = Launch(
             _resample,
-            (data.dtype, y_dtype, clock.wide, vector),
+            (data.dtype, y_dtype, clock.wide, vector, plain),
             (
                 data, *rows_at, tgt_times, tgt_lengths,
                 values, *map(outputs.get, ("valid", "index", "weight", "times")),
@@ -322,9 +335,9 @@ def resample_trajectories(
     return Read(Plan({"found": found}, [*sort, survey], scratch), then, reason)
 
 
-def _tile(targets: int, packs: int) -> int:
+def _tile(targets: int) -> int:
     """Targets a block takes on: one wave of blocks (measured: a wrong tile costs up to 6 x)."""
-    return max(1, min(_THREADS, max(8, -(-targets // _WAVE)), 2**31 // max(packs, 1)))
+    return max(8, min(_LARGEST_TILE, -(-targets // _WAVE)))
 
 
 class _Shape(NamedTuple):

@@ -25,6 +25,7 @@ using std::min;
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __builtin_assume(x)
 #define __launch_bounds__(...)
 #define __shared__ static
 struct alignas(16) uint4 { unsigned x, y, z, w; };
