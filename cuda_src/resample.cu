@@ -380,7 +380,7 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
     typedef Computed<X, Y> C;
     __shared__ Target<C> targets[128];  // a tile is at most this
     __shared__ Y constants[5];
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
         constants[EMPTY] = of_bits<Y>(0);
         constants[NOT_A_NUMBER] = of_bits<Y>(nan_bits);
         constants[AT_LEFT] = of_bits<Y>(left_bits);

@@ -649,7 +649,9 @@ def test_a_uniform_clock_is_its_stamps(lib, clock, src_hz):
     if not clock.startswith("float"):
         points = np.array([start + round(Fraction(k * scale) / Fraction(src_hz)) for k in range(S)])
     src = points.astype("i8" if clock.startswith("datetime") else clock).astype(clock)
-    beside = 1 if not clock.startswith("float") else np.spacing(src)
+    beside = np.spacing(src) if clock.startswith("float") else np.ones(S, "i8")
+    if clock.startswith("datetime"):
+        beside = beside.view("timedelta64[us]")
     tgt = np.stack([np.concatenate([src - beside, src, src + beside]).astype(src.dtype)])
     data = rng(7).standard_normal((1, S, 2)).astype("f4")
     for method in METHODS:

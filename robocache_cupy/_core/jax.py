@@ -61,6 +61,8 @@ def call(
             x = x.item()
         if isinstance(x, timedelta):
             x = x.total_seconds()
+        elif isinstance(x, np.timedelta64):
+            x = float(x / np.timedelta64(1, "s"))
         numbers.append(_format(x))
         late.append(x)
     backend = op.backend(options)

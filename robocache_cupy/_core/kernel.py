@@ -289,7 +289,7 @@ class _Packed(NamedTuple):
     order: Callable[[Sequence[int]], tuple[int, ...]]
     late: list[tuple[int, Callable[..., None], Value]]
     buffer: Any
-    pointers: int  # the address of the array of pointers into the buffer
+    extra: int  # the address of what tells the driver of it
     function: Any  # kept alive
 
 
@@ -301,13 +301,19 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
     layout = launch.kernel.layouts.get(launch.types)
     if layout is None:  # the template arguments settle the types of all parameters
         codes = [x.format if type(x) is Value else "qd"[type(x) is float] for x in numbers]
-        layout = struct.Struct(f"<{8 * leading}x{''.join(codes)}{count}Q")
+        layout = struct.Struct(f"<{8 * leading}x{''.join(codes)}6Q")
         launch.kernel.layouts[launch.types] = layout
-    late = [(8 * i, _PACK[x.format], x) for i, x in enumerate(numbers, leading) if type(x) is Value]
-    fixed = [0 if type(x) is Value else x for x in numbers] if late else numbers
-    buffer = ctypes.create_string_buffer(16 * count)  # the parameters, then pointers to them
+    late, fixed = [], numbers
+    if Value in map(type, numbers):
+        late = [
+            (8 * i, _PACK[x.format], x) for i, x in enumerate(numbers, leading) if type(x) is Value
+        ]
+        fixed = tuple(0 if type(x) is Value else x for x in numbers)
+    # The parameters, their size, and the driver's way to be told of both.
+    buffer = ctypes.create_string_buffer(layout.size)
     base = ctypes.addressof(buffer)
-    layout.pack_into(buffer, 0, *fixed, *range(base, base + 8 * count, 8))
+    size = base + 8 * count
+    layout.pack_into(buffer, 0, *fixed, 8 * count, _BUFFER_POINTER, base, _BUFFER_SIZE, size, 0)
     return _Packed(
         handle,
         launch.blocks,
@@ -316,11 +322,12 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
         operator.itemgetter(*[slots[id(x)] for x in arrays]),
         late,
         buffer,
-        base + 8 * count,
+        size + 8,
         function,
     )
 
 
+_BUFFER_POINTER, _BUFFER_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE
 _PACK = {code: struct.Struct(f"<{code}").pack_into for code in "qd"}
 
 
@@ -345,11 +352,11 @@ def _device_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> L
             packed = local.packed
         except AttributeError:
             packed = bind()
-        for handle, blocks, threads, pack, order, late, buffer, pointers, _ in packed:
+        for handle, blocks, threads, pack, order, late, buffer, extra, _ in packed:
             pack(buffer, 0, *order(addresses))
             for offset, pack_value, value in late:
                 pack_value(buffer, offset, value.of(values))
-            driver_launch(handle, blocks, 1, 1, threads, 1, 1, 0, stream, pointers, 0)
+            driver_launch(handle, blocks, 1, 1, threads, 1, 1, 0, stream, 0, extra)
 
     return run
 

@@ -266,7 +266,12 @@ class Op:
             if x is None:
                 return None
             if isinstance(x, (list, tuple)) and name != self.arrays[0]:
-                x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
+                try:
+                    x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
+                except (TypeError, ValueError):
+                    raise TypeError(
+                        f"{self.name}: {name} is {x!r}, expected a number or one for each row"
+                    ) from None
             if type(x) is np.ndarray and name in self.host:
                 return x if found is None else found.from_numpy(x, device)
             try:
