@@ -107,8 +107,8 @@ def resample_trajectories(
         `dtype` names.
     extrapolate : {"hold", "nan", "extrapolate"}, number, or (left, right), default "hold"
         What stands beyond the ends of a trajectory: the end sample, NaN, the line through the last
-        two samples (``linear``; other methods hold), or a constant; one for both ends or one for each. NaN and
-        constants stand only where the result is not valid.
+        two samples (``linear``; other methods hold), or a constant; one for both ends or one for
+        each. NaN and constants stand only where the result is not valid.
     tolerance : seconds, optional
         How far outside the range (``linear``), or from the chosen sample (the other methods),
         still counts as valid, inclusive. By default nothing outside the range does, and inside
