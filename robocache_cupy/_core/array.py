@@ -173,7 +173,12 @@ def _cupy() -> Framework:
         return allocate
 
     def assign(x: Any, values: np.ndarray) -> None:
-        x[...] = cupy.asarray(values)
+        with x.device:
+            x[...] = cupy.asarray(values)
+
+    def dense(x: Any) -> Any:
+        with x.device:
+            return cupy.ascontiguousarray(x)
 
     return Framework(
         name="cupy",
@@ -183,7 +188,7 @@ def _cupy() -> Framework:
         pointer=lambda x: x.data.ptr,
         stream=fast.cupy_stream(),
         allocator=allocator,
-        dense=cupy.ascontiguousarray,
+        dense=dense,
         to_numpy=cupy.asnumpy,
         from_numpy=from_numpy,
         assign=assign,
