@@ -119,7 +119,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require", default="", help="what must not be skipped: lanes of `lib`, nvrtc, logs: a,b"
     )
-    parser.addoption("--logs", help="the folder of real robot logs")
+    parser.addoption("--logs", help="the folder of real robot logs: --logs=DIR")
 
 
 class Requirements(NamedTuple):
