@@ -31,8 +31,10 @@ class ArrayLike(Protocol):
 
 # How the parameters of an op are told apart; see `plan.op`.
 Array = Any  # an array of the call's framework and device
+Arrays = tuple[Any, ...]  # any number of them, and None
 HostArray = Any  # the same, or a list or NumPy array, which is copied to the device
 Scalar = Any  # a number that may change from call to call without a new plan
+Scalars = tuple[Any, ...]  # any number of them, None, and tuples of them
 
 
 class Meta(NamedTuple):
@@ -335,6 +337,28 @@ def from_dlpack(x: Any) -> Any:
     if int(kind) in _HOST_DEVICES:
         return np.from_dlpack(x)
     raise TypeError(f"{type(x).__qualname__} is on DLPack device type {kind}: expected CPU or CUDA")
+
+
+def as_numpy(name: str, x: Any) -> np.ndarray:
+    """An array of any framework and device, or nested lists of numbers, as a NumPy array."""
+    if isinstance(x, np.ndarray):
+        return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+    if hasattr(x, "__dlpack__") and not isinstance(x, np.generic):
+        found = framework(type(x))
+        if found is None:
+            x = from_dlpack(x)
+            found = framework(type(x))
+            assert found is not None
+        return found.to_numpy(x)
+    if not (isinstance(x, (list, tuple, int, float)) or hasattr(x, "__array__")):
+        raise TypeError(f"{name} is a {type(x).__qualname__}, expected an array or a list")
+    try:
+        array = np.asarray(x)
+    except ValueError as e:
+        raise TypeError(f"{name} has rows of different lengths, expected a rectangle") from e
+    if array.dtype.kind not in "biufmM":
+        raise TypeError(f"{name} holds {array.dtype} values, expected numbers")
+    return array
 
 
 def where(name: str, x: Any) -> str:

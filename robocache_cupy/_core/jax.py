@@ -23,7 +23,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from . import fast, kernel
 from .array import CPU, Framework, Meta, import_cupy, numpy_dtype
 from .kernel import Launcher, Out, Value
-from .plan import PER_ROW, Op, Plan, Read, _result_type, _split, bind
+from .plan import PER_ROW, Op, Plan, Read, _count_per_row, _map_arrays, _result_type, bind
 
 
 class _Static(NamedTuple):
@@ -41,18 +41,18 @@ def call(
     op: Op, found: Framework, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
 ) -> Any:
     """Run an op on JAX arrays, concrete or traced."""
-    if "out" in op.arrays and arrays[op.arrays.index("out")] is not None:
+    if op.out(arrays, options) is not None:
         raise TypeError(f"{op.name}: out must be left out, JAX arrays cannot be written to")
     if scalars is None:
         kinds, values, per_row = None, (), ()
     else:
-        kinds, values, per_row = _split(scalars, op.defaults)
+        kinds, values, per_row = op.split(scalars)
     operands = arrays + per_row
     if any(isinstance(x, jax.core.Tracer) for x in operands):
         metas = [None if x is None else found.meta(x, i)
                  for i, x in enumerate(operands)]  # fmt: skip
     else:
-        _, metas = op._metas(found, operands)
+        _, metas = op._metas(found, operands, options)
     numbers: list[str | None] = []
     late: list[Any] = []
     x: Any
@@ -121,7 +121,7 @@ def _through_numpy(
     def there(x: Any) -> Any:
         return np.asarray(x) if isinstance(x, jax.Array) else x
 
-    result = op(tuple(map(there, arrays)), options, scalars and tuple(map(there, scalars)))
+    result = op(tuple(map(there, arrays)), options, _map_arrays(there, scalars))
     where = next(iter(arrays[0].devices()))
     return jax.tree.map(lambda x: jax.device_put(x, where), result)
 
@@ -181,7 +181,7 @@ class _Callback:
     def __init__(self, static: _Static, plan: Plan) -> None:
         self._static, self._plan = static, plan
         self._fresh = [x for x in plan.outputs.values() if isinstance(x, Out)] + list(plan.scratch)
-        self._launchers: dict[Any, Launcher] = {}
+        self._launchers: dict[Any, tuple[Launcher, list[int]]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, ctx: Any, outputs: Any, words: Any, *rest: Any) -> None:
@@ -207,10 +207,10 @@ class _Callback:
             if crossed:
                 self._cross(buffers, entry, entries, values[entry], device, stream)
             else:
-                run = self._launcher(at[: len(arrays)], device)
-                run([*at, 0], values[entry], stream)
+                run, tail = self._launcher(at[: len(arrays)], device)
+                run([*at, *tail], values[entry], stream)
 
-    def _launcher(self, addresses: Sequence[int], device: int) -> Launcher:
+    def _launcher(self, addresses: Sequence[int], device: int) -> tuple[Launcher, list[int]]:
         misaligned = tuple(a & 15 for a in addresses)
         key = device, misaligned
         run = self._launchers.get(key)
@@ -264,7 +264,7 @@ class _Callback:
 
         inputs = iter(of_entry(x, m.shape, m.dtype) for x, m in zip(buffers, metas, strict=False))
         operands = [None if m is None else next(inputs) for m in self._static.metas]
-        count = len(op.arrays)
+        count = len(operands) - _count_per_row(self._static.kinds)
         scalars = _join(self._static.kinds, values, operands[count:])
         options = tuple(
             "auto" if name == "backend" and device >= 0 else value

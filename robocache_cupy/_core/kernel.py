@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from . import fast
 from .array import Meta, import_cupy
 
@@ -56,6 +58,28 @@ class Out:
         self.shape, self.dtype = shape, dtype
 
 
+class Const:
+    """Numbers that a plan brings along; they are on the device before its first launch."""
+
+    __slots__ = ("_on", "values")
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.ascontiguousarray(values)
+        self._on: dict[int, Any] = {}  # by device, for all plans that share this object
+
+    def address(self, device: int) -> int:
+        if device < 0:
+            host: int = self.values.ctypes.data
+            return host
+        if device not in self._on:
+            cupy = import_cupy()
+            with cupy.cuda.Device(device):
+                self._on[device] = cupy.asarray(self.values)
+                cupy.cuda.get_current_stream().synchronize()  # the launch may be on any other
+        there: int = self._on[device].data.ptr
+        return there
+
+
 class Value(NamedTuple):
     """A number of the call that is not part of the plan: `convert` gives what is packed."""
 
@@ -74,7 +98,7 @@ class Launch(NamedTuple):
 
     kernel: Kernel
     types: Types
-    arrays: tuple[Meta | Out | None, ...]  # the parameters that are addresses
+    arrays: tuple[Meta | Out | Const | None, ...]  # the parameters that are addresses
     numbers: tuple[Any, ...]  # the rest: int, float and Value
     items: int  # what the Numba function's range counts
     weight: int  # elements per item: how much work a range is
@@ -88,13 +112,21 @@ class Kernel:
     - the template ``resample`` in ``cuda_src/resample.cu``,
     - ``resample`` in ``robocache_cupy/_cpu/resample.py``, which defines the result.
 
-    `types` lists every specialisation that may be asked for.
+    `types` lists every specialisation that may be asked for. A kernel with a `table` takes all of
+    its parameters as one struct, by value on the GPU and by its address in Numba.
     """
 
     all: ClassVar[list[Kernel]] = []  # for the tests, which compile every one
 
-    def __init__(self, module: str, name: str, types: Iterable[Types] = ((),)) -> None:
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        types: Iterable[Types] = ((),),
+        table: Callable[[Types], str] | None = None,
+    ) -> None:
         self.module, self.name, self.types = module, name, tuple(types)
+        self.table = table  # the struct format of a specialisation's numbers
         self.layouts: dict[Types, struct.Struct] = {}  # of the packed parameters
         self._handles: dict[tuple[Types, int], tuple[int, Any]] = {}
         self._entries: dict[Types, Callable[..., None]] = {}
@@ -129,11 +161,15 @@ class Kernel:
 
     def on_host(self, launch: Launch, args: Sequence[Any]) -> None:
         """Run the Numba function over all items, on the pool when they are many."""
+        tags = _tags(launch.types)
+        items = launch.items
+        if self.table is not None:
+            packed = struct.pack(f"<{len(launch.arrays)}Q{self.table(launch.types)}", *args)
+            buffer = ctypes.create_string_buffer(packed, len(packed))  # alive until the end
+            args = [ctypes.addressof(buffer)]
         entry = self._entries.get(launch.types)
         if entry is None:
             entry = self._entries[launch.types] = self._specialise(launch.types, args)
-        tags = _tags(launch.types)
-        items = launch.items
         parts = min(_POOL_SIZE, items, items * launch.weight // _SERIAL_ELEMENTS)
         if parts <= 1:
             entry(*args, 0, items, *tags)
@@ -297,23 +333,24 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
     handle, function = launch.kernel.on_device(launch.types, device)
     arrays, numbers = launch.arrays, launch.numbers
     leading = len(arrays)
-    count = leading + len(numbers)
     layout = launch.kernel.layouts.get(launch.types)
     if layout is None:  # the template arguments settle the types of all parameters
-        codes = [x.format if type(x) is Value else "qd"[type(x) is float] for x in numbers]
-        layout = struct.Struct(f"<{8 * leading}x{''.join(codes)}6Q")
+        codes = "".join(x.format if type(x) is Value else "qd"[type(x) is float] for x in numbers)
+        if launch.kernel.table is not None:
+            codes = launch.kernel.table(launch.types)
+        layout = struct.Struct(f"<{8 * leading}x{codes}6Q")
         launch.kernel.layouts[launch.types] = layout
     late, fixed = [], numbers
     if Value in map(type, numbers):
-        late = [
-            (8 * i, _PACK[x.format], x) for i, x in enumerate(numbers, leading) if type(x) is Value
-        ]
+        offsets = _offsets(launch.kernel, launch.types, leading, len(numbers))
+        late = [(offsets[i], _PACK[x.format], x) for i, x in enumerate(numbers) if type(x) is Value]
         fixed = tuple(0 if type(x) is Value else x for x in numbers)
     # The parameters, their size, and the driver's way to be told of both.
     buffer = ctypes.create_string_buffer(layout.size)
     base = ctypes.addressof(buffer)
-    size = base + 8 * count
-    layout.pack_into(buffer, 0, *fixed, 8 * count, _BUFFER_POINTER, base, _BUFFER_SIZE, size, 0)
+    count = layout.size - 48
+    size = base + count
+    layout.pack_into(buffer, 0, *fixed, count, _BUFFER_POINTER, base, _BUFFER_SIZE, size, 0)
     return _Packed(
         handle,
         launch.blocks,
@@ -325,6 +362,21 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
         size + 8,
         function,
     )
+
+
+@functools.lru_cache(64)
+def _offsets(kernel: Kernel, types: Types, leading: int, count: int) -> list[int]:
+    """Where each number of the parameters stands."""
+    if kernel.table is None:
+        return [8 * (leading + i) for i in range(count)]
+    sizes = [struct.calcsize(f"<{code}") for code in expand_format(kernel.table(types))]
+    return list(itertools.accumulate(sizes, initial=8 * leading))
+
+
+def expand_format(codes: str) -> Iterator[str]:
+    """The codes of a struct format one by one: 3q is q, q, q."""
+    for number, code in re.findall(r"(\d*)(\w)", codes):
+        yield from [f"{number}x"] if code == "x" else code * int(number or 1)
 
 
 _BUFFER_POINTER, _BUFFER_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE
@@ -368,15 +420,22 @@ def _public_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> L
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
         with cuda.Stream.from_external(fast.ExternalStream(stream)):
             for launch in launches:
-                _, function = launch.kernel.on_device(launch.types, device)
-                args = [addresses[slots[id(x)]] for x in launch.arrays]
+                kernel = launch.kernel
+                _, function = kernel.on_device(launch.types, device)
+                args: list[Any] = [addresses[slots[id(x)]] for x in launch.arrays]
                 args += [x.of(values) if type(x) is Value else x for x in launch.numbers]
+                if kernel.table is not None:
+                    layout = f"<{len(launch.arrays)}Q{kernel.table(launch.types)}"
+                    args = [np.frombuffer(struct.pack(layout, *args), np.uint8)]
+                    args = [args[0].view([("words", np.uint8, args[0].size)])[0]]
                 function((launch.blocks,), (launch.threads,), args)
 
     return run
 
 
 # ------------------------------------------------------------------------------------- the sources
+
+GENERATED: dict[str, str] = {}  # the text of headers that are written from Python, by name
 
 
 def cuda_src() -> Path:
@@ -405,7 +464,10 @@ def source(module: str) -> str:
         yield f'#line 1 "{path.name}"'
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             include = re.fullmatch(r'#include "(.+)"', line)
-            if include and (header := path.parent / include[1]) not in seen:
+            if include and include[1] in GENERATED:
+                yield from [f'#line 1 "{include[1]}"', GENERATED[include[1]]]
+                yield f'#line {number + 1} "{path.name}"'
+            elif include and (header := path.parent / include[1]) not in seen:
                 yield from expand(header)
                 yield f'#line {number + 1} "{path.name}"'
             else:

@@ -12,7 +12,7 @@ import collections
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, ParamSpec
 
 import numpy as np
@@ -29,7 +29,7 @@ from .array import (
     where,
 )
 from .check import NotDense, one_of
-from .kernel import Launch, Launcher, Out, Value
+from .kernel import Const, Launch, Launcher, Out, Value
 
 P = ParamSpec("P")
 
@@ -75,8 +75,16 @@ def op(fn: Callable[P, Any]) -> Callable[P, Any]:
     None), `Scalar` are numbers that do not change the plan, everything else is a static option.
     `fn` gets a Meta for an array and, for a number that is not the parameter's default, a Value.
     A number may also come as an array with one entry per row.
+
+    An op on any number of arrays has one parameter `Arrays`, a tuple of arrays and None, and may
+    have one `Scalars`, a tuple of numbers, None and tuples of them. A static option that is a
+    tuple `names` says what each array is called; those that end in a name of `HOST` are host
+    arrays.
     """
     return Op(fn).public
+
+
+HOST = ("lengths", "offsets", "latency")  # last words of the names of host arrays among `Arrays`
 
 
 class Op:
@@ -88,9 +96,12 @@ class Op:
         self.fn, self.name = fn, fn.__name__
         parameters = inspect.signature(fn).parameters
         kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
-        self.scalars = tuple(n for n in parameters if kind[n] == "Scalar")
-        self.arrays = tuple(n for n in parameters if kind[n] in ("Array", "HostArray"))
+        self.scalars = tuple(n for n in parameters if kind[n] in ("Scalar", "Scalars"))
+        self.arrays = tuple(n for n in parameters if kind[n] in ("Array", "Arrays", "HostArray"))
+        self.variadic = "Arrays" in kind.values()
         self.options = tuple(n for n in parameters if n not in self.scalars + self.arrays)
+        if self.variadic and (len(self.arrays) > 1 or len(self.scalars) > 1):
+            raise TypeError(f"{self.name}: Arrays and Scalars stand alone")
         self.host = {n for n in parameters if kind[n] == "HostArray"} | set(self.scalars)
         self.defaults = tuple(parameters[n].default for n in self.scalars)
         self.cache: dict[Any, _Ready | _Reader | _Densify | _Cross] = {}
@@ -110,16 +121,18 @@ class Op:
                 namespace[f"default_{name}"] = p.default
                 names[-1] += f"=default_{name}"
         changed = " or ".join(f"{n} is not default_{n}" for n in self.scalars) or "False"
+        arrays, scalars = _tuple(self.arrays), f"{_tuple(self.scalars)} if {changed} else None"
+        if self.variadic:
+            arrays, scalars = self.arrays[0], self.scalars[0] if self.scalars else "None"
         text = (
             f"def {self.name}({', '.join(names)}):\n"
-            f"    return call({_tuple(self.arrays)}, {_tuple(self.options)}, "
-            f"{_tuple(self.scalars)} if {changed} else None)\n"
+            f"    return call({arrays}, {_tuple(self.options)}, {scalars})\n"
         )
         every = self.arrays + self.options + self.scalars
         by_name = ", ".join(f"{n}={n}" for n in every)
         text += f"def by_position({', '.join(every)}):\n    return call.fn({by_name})\n"
         exec(compile(text, f"<op {self.name}>", "exec"), namespace)
-        self._call = namespace["by_position"]
+        self._call: Callable[..., Plan | Read] = namespace["by_position"]
         return functools.update_wrapper(namespace[self.name], self.fn)
 
     def __call__(
@@ -131,7 +144,7 @@ class Op:
         if scalars is None:
             kinds, values, per_row = None, (), ()
         else:
-            kinds, values, per_row = _split(scalars, self.defaults)
+            kinds, values, per_row = self.split(scalars)
         signature = found.signature
         addresses, key = [], [found.name, options, kinds]
         for x in arrays + per_row:
@@ -158,21 +171,43 @@ class Op:
 
     def plan(self, metas: Sequence[Meta | None], options: Any, kinds: Any) -> Plan | Read:
         """Ask the op itself."""
+        if self.variadic:
+            count = len(metas) - _count_per_row(kinds)
+            rest = iter(metas[count:])
+            scalars = () if kinds is None else (_with_per_row(kinds, rest),)
+            return self._call(tuple(metas[:count]), *options, *scalars)
         count = len(self.arrays)
         scalars = self.defaults if kinds is None else kinds
         if len(metas) > count:
-            rest = iter(metas[count:])
-            scalars = [next(rest) if x is PER_ROW else x for x in scalars]
-        made: Plan | Read = self._call(*metas[:count], *options, *scalars)
-        return made
+            scalars = _with_per_row(scalars, iter(metas[count:]))
+        return self._call(*metas[:count], *options, *scalars)
+
+    def split(self, scalars: tuple[Any, ...]) -> Any:
+        return _split(scalars, None if self.variadic else self.defaults)
+
+    def names(self, options: Any) -> tuple[str, ...]:
+        """What the arrays of a call are called, and after them the numbers that may be arrays."""
+        if self.variadic:
+            names: tuple[str, ...] = options[self.options.index("names")]
+            return (*names, *self.scalars * len(names))
+        return self.arrays + self.scalars
+
+    def of_host(self, name: str) -> bool:
+        return name in self.host or (self.variadic and name.endswith(HOST))
+
+    def out(self, arrays: Sequence[Any], options: Any) -> int | None:
+        """The position of the array to write to, where the caller gave one."""
+        names = self.names(options)
+        at = names.index("out") if "out" in names else None
+        return at if at is not None and arrays[at] is not None else None
 
     def _remember(
         self, key: Any, found: Framework, arrays: tuple[Any, ...], options: Any, kinds: Any
     ) -> Any:
-        device, metas = self._metas(found, arrays)
+        device, metas = self._metas(found, arrays, options)
         backend = self.backend(options)
         made: _Ready | _Reader | _Densify | _Cross
-        self._check_writeable(arrays)
+        self._check_writeable(arrays, options)
         if backend != "auto" and (backend == "cuda") != (device >= 0):
             made = _Cross()
         else:
@@ -183,9 +218,10 @@ class Op:
             self.cache[key] = made
         return made
 
-    def _check_writeable(self, arrays: Sequence[Any]) -> None:
-        if "out" in self.arrays:
-            flags = getattr(arrays[self.arrays.index("out")], "flags", None)
+    def _check_writeable(self, arrays: Sequence[Any], options: Any) -> None:
+        out = self.out(arrays, options)
+        if out is not None:
+            flags = getattr(arrays[out], "flags", None)
             if getattr(flags, "writeable", True) is False:
                 raise ValueError(f"{self.name}: out is read-only")
 
@@ -207,7 +243,7 @@ class Op:
                     raise NotDense(meta)
             made = self.plan(metas, options, kinds)
         except NotDense as e:
-            if (self.arrays + self.scalars)[e.position] == "out":
+            if self.names(options)[e.position] == "out":
                 raise ValueError(
                     f"{self.name}: out has elements that are not at multiples of their size"
                 ) from None
@@ -216,8 +252,10 @@ class Op:
             return _Reader(made, found, device, metas)
         return _Ready(made, found, device, metas)
 
-    def _metas(self, found: Framework, arrays: Sequence[Any]) -> tuple[int, list[Meta | None]]:
-        names = self.arrays + self.scalars
+    def _metas(
+        self, found: Framework, arrays: Sequence[Any], options: Any
+    ) -> tuple[int, list[Meta | None]]:
+        names = self.names(options)
         device: int | None = None
         metas: list[Meta | None] = []
         for index, x in enumerate(arrays):
@@ -255,43 +293,44 @@ class Op:
         self, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
     ) -> Any:
         """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
-        lead = arrays[0]
+        lead, names = arrays[0], self.names(options)
         try:
             found = framework(type(lead))
         except TypeError as e:
-            raise TypeError(f"{self.name}: {self.arrays[0]} must be an array, {e}") from None
+            raise TypeError(f"{self.name}: {names[0]} must be an array, {e}") from None
         device = CPU if found is None else found.device(lead)
 
         def conform(name: str, x: Any) -> Any:
             if x is None:
                 return None
-            if isinstance(x, (list, tuple)) and name != self.arrays[0]:
+            if isinstance(x, (list, tuple)) and name != names[0]:
                 try:
                     x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
                 except (TypeError, ValueError):
                     raise TypeError(
                         f"{self.name}: {name} is {x!r}, expected a number or one for each row"
                     ) from None
-            if type(x) is np.ndarray and name in self.host:
+            if type(x) is np.ndarray and self.of_host(name):
                 return x if found is None else found.from_numpy(x, device)
             try:
                 same = framework(type(x)) is found
             except TypeError as e:
                 raise TypeError(f"{self.name}: {name} must be an array, {e}") from None
             if not same:
-                raise self._mixed(self.arrays, arrays)
+                raise self._mixed(names, arrays)
             return x
 
-        arrays = tuple(conform(n, x) for n, x in zip(self.arrays, arrays, strict=True))
+        arrays = tuple(conform(n, x) for n, x in zip(names, arrays, strict=False))
         if scalars is not None:
+            named = self.scalars * len(scalars) if self.variadic else self.scalars
             scalars = tuple(
-                conform(n, x) if _is_array(x) else x
-                for n, x in zip(self.scalars, scalars, strict=True)
+                _map_arrays(lambda x, n=n: conform(n, x), x)
+                for n, x in zip(named, scalars, strict=False)
             )
         if found is None:
             arrays = tuple(map(self._taken_in, arrays))
             if scalars is not None:
-                scalars = tuple(self._taken_in(x) if _is_array(x) else x for x in scalars)
+                scalars = _map_arrays(self._taken_in, scalars)
             return self(arrays, options, scalars)
         if found.signature is None:
             from . import jax
@@ -319,8 +358,28 @@ class _PerRow:
 PER_ROW = _PerRow()
 
 
+def _map_arrays(function: Callable[[Any], Any], x: Any) -> Any:
+    """`function` of the arrays among the scalars of a call."""
+    if isinstance(x, tuple):
+        return tuple(_map_arrays(function, part) for part in x)
+    return function(x) if _is_array(x) else x
+
+
+def _count_per_row(kinds: Any) -> int:
+    if isinstance(kinds, tuple):
+        return sum(map(_count_per_row, kinds))
+    return int(kinds is PER_ROW)
+
+
+def _with_per_row(kinds: Any, rest: Iterator[Any]) -> Any:
+    """The scalars of a call with the Metas of arrays in their places."""
+    if type(kinds) is tuple:
+        return tuple(_with_per_row(x, rest) for x in kinds)
+    return next(rest) if kinds is PER_ROW else kinds
+
+
 def _split(
-    scalars: Sequence[Any], defaults: Sequence[Any]
+    scalars: Sequence[Any], defaults: Sequence[Any] | None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     """The part of the scalars a plan depends on, the numbers it does not, and arrays among them."""
     values: list[Any] = []
@@ -337,9 +396,12 @@ def _split(
         values.append(x)
         return Value(len(values) - 1)
 
-    kinds = tuple(
-        x if x is default else kind(x) for x, default in zip(scalars, defaults, strict=True)
-    )
+    if defaults is None:
+        kinds = tuple(map(kind, scalars))
+    else:
+        kinds = tuple(
+            x if x is default else kind(x) for x, default in zip(scalars, defaults, strict=True)
+        )
     return kinds, tuple(values), tuple(per_row)
 
 
@@ -358,7 +420,7 @@ class _Ready:
     """A plan bound to a framework and a device."""
 
     __slots__ = ("_allocate", "_current", "_device", "_launch", "_outputs", "_pointer", "_result",
-                 "_stream", "used")  # fmt: skip
+                 "_stream", "_tail", "used")  # fmt: skip
 
     def __init__(
         self, plan: Plan, found: Framework, device: int, metas: Sequence[Meta | None]
@@ -366,7 +428,7 @@ class _Ready:
         fresh = [x for x in plan.outputs.values() if isinstance(x, Out)]
         fresh += plan.scratch
         self._allocate = [found.allocator(x.shape, x.dtype, device) for x in fresh]
-        self._launch: Launcher = bind(plan, fresh, metas, device)
+        self._launch, self._tail = bind(plan, fresh, metas, device)
         # An output is a new array, by position, or ~position of the caller's own.
         self._outputs = [
             fresh.index(x) if isinstance(x, Out) else ~x.position for x in plan.outputs.values()
@@ -395,7 +457,7 @@ class _Ready:
         fresh = [allocate() for allocate in self._allocate]
         for x in fresh:
             addresses.append(pointer(x))
-        addresses.append(0)
+        addresses += self._tail
         self._launch(addresses, values, self._stream(device) if device >= 0 else 0)
         if self._result is None:
             (i,) = self._outputs
@@ -403,11 +465,16 @@ class _Ready:
         return self._result(*[fresh[i] if i >= 0 else arrays[~i] for i in self._outputs])
 
 
-def bind(plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int) -> Launcher:
-    """The launcher of a plan. It takes the addresses of the call's arrays, of `fresh`, then 0."""
+def bind(
+    plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int
+) -> tuple[Launcher, list[int]]:
+    """The launcher of a plan. It takes the addresses of the call's arrays, those of `fresh`, and
+    then those returned here."""
     order: list[Any] = [meta for meta in metas if meta is not None]
-    order += [*fresh, None]
-    return kernel.launcher(plan.launches, {id(x): i for i, x in enumerate(order)}, device)
+    constants = [x for launch in plan.launches for x in launch.arrays if type(x) is Const]
+    order += [*fresh, None, *constants]
+    launch = kernel.launcher(plan.launches, {id(x): i for i, x in enumerate(order)}, device)
+    return launch, [0, *[x.address(device) for x in constants]]
 
 
 class _Reader:
@@ -470,7 +537,7 @@ class _Densify:
         else:
             dense = iter([*per_row[: i - count], found.dense(per_row[i - count]),
                           *per_row[i - count + 1 :]])  # fmt: skip
-            scalars = tuple(next(dense) if _is_array(x) else x for x in scalars)
+            scalars = _map_arrays(lambda _: next(dense), scalars)
         return op(arrays, options, scalars)
 
 
@@ -510,9 +577,11 @@ class _Cross:
             return there(x)
 
         if scalars is not None:
-            scalars = tuple(move(x) if _is_array(x) else x for x in scalars)
+            scalars = _map_arrays(move, scalars)
         result: Any = op(tuple(map(move, arrays)), options, scalars)
-        if "out" in op.arrays and (out := arrays[op.arrays.index("out")]) is not None:
+        at = op.out(arrays, options)
+        if at is not None:
+            out = arrays[at]
             several = isinstance(result, tuple)
             found.assign(out, back(result[0] if several else result))
             rest = [found.from_numpy(back(x), device) for x in result[1:]] if several else []
