@@ -3,7 +3,9 @@
 
 #include "time.cuh"
 
-enum Method { LINEAR, NEAREST, PREVIOUS, NEXT };
+enum Method {
+    LINEAR, NEAREST, PREVIOUS, NEXT, CATMULL_ROM, PCHIP, AKIMA, MAKIMA, MEAN, SUM, MAX, MIN, ANY
+};
 enum Edge { HOLD, CONSTANT, EXTRAPOLATE };
 enum Constant { EMPTY, NOT_A_NUMBER, AT_LEFT, AT_RIGHT, FILLED };
 
@@ -21,6 +23,7 @@ template <typename C, typename W> struct Locator {
     const Row<W>& row;
     int64 method, left, right;
     W tolerance, nearness, max_gap;
+    bool single = false;  // C is double, but what is computed with is float
 
     static __device__ __forceinline__ Blend<C> sample(int64 i, bool valid) {
         return {i, 0, (C)0, valid};
@@ -28,8 +31,8 @@ template <typename C, typename W> struct Locator {
     static __device__ __forceinline__ Blend<C> constant(Constant code) {
         return {-1 - (int64)code, 0, (C)0, false};
     }
-    template <typename D> static __device__ __forceinline__ C ratio(D part, D whole) {
-        return (C)part / (C)whole;
+    template <typename D> __device__ __forceinline__ C ratio(D part, D whole) const {
+        return single ? (C)((float)part / (float)whole) : (C)part / (C)whole;
     }
 
     // q, where j samples are not after it.

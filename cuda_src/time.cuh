@@ -27,6 +27,11 @@ __device__ __forceinline__ uint64 elapsed(int64 later, int64 earlier) {
 }
 __device__ __forceinline__ double elapsed(double later, double earlier) { return later - earlier; }
 
+__device__ __forceinline__ int64 reflected(int64 t, int64 other) {
+    return (int64)((uint64)t + (uint64)t - (uint64)other);
+}
+__device__ __forceinline__ double reflected(double t, double other) { return t - (other - t); }
+
 // A negative limit is none.
 __device__ __forceinline__ bool within(uint64 duration, int64 limit) {
     return limit < 0 || duration <= (uint64)limit;
@@ -146,6 +151,32 @@ template <typename W> struct Row {
             else hi = mid;
         }
         return lo;
+    }
+
+    // The number of samples that are nearer to a than to b > a; one at the middle is.
+    __device__ int64 until_middle(W a, W b) const {
+        int64 lo = 0, hi = n;
+        while (lo < hi) {
+            const int64 mid = lo + (hi - lo) / 2;
+            const W t = at(mid);
+            const bool nearer = t <= a || (t < b && elapsed(t, a) <= elapsed(b, t));
+            if (nearer && !is_nan(t)) lo = mid + 1;
+            else hi = mid;
+        }
+        return lo;
+    }
+
+    // The samples [a, b) nearer to target q than to its neighbours, which are NaN where there are
+    // none.
+    __device__ void interval(W before, W q, W after, int64& a, int64& b) const {
+        const bool first = is_nan(before), last = is_nan(after);
+        if (first && last) {
+            b = upper_bound(q);
+            a = b > 0 && at(b - 1) == q ? first_at(b, q) : b;
+            return;
+        }
+        a = until_middle(first ? reflected(q, after) : before, q);
+        b = until_middle(q, last ? reflected(q, before) : after);
     }
 
     // The number of samples before the NaN tail.

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ._core.array import Array, HostArray, Meta, Scalar, dtype_name
-from ._core.bits import NAN, element_bits
-from ._core.check import NotDense, dtype_of, inner, one_of
+from ._core.array import Array, HostArray, Meta, Scalar
+from ._core.check import dtype_of, inner
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, Read, op
-from ._core.time import clock_of, duration, later, rate, time_point, width
+from ._core.time import clock_of, duration, rate, time_point, width
+from ._streams import (
+    DATA,
+    FLOATS,
+    METHODS,
+    NAN_BITS,
+    REDUCTIONS,
+    SAMPLING,
+    SIZE,
+    Columns,
+    Place,
+    Results,
+    Source,
+    Targets,
+    as_normalization,
+    both_ends,
+    check_numbers,
+    check_rows,
+    columns_of,
+    edge,
+    fuse_launches,
+    method_name,
+    out_steps,
+    overlap_launches,
+    result_dtype,
+    shape_of,
+    value_bits,
+    weight_dtype,
+)
 
 __all__ = ["resample_trajectories"]
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-DATA = (*FLOATS, *INTEGERS, "bool")
-
-METHODS = {"linear": 0, "nearest": 1, "previous": 2, "next": 3}  # the codes of the kernel
-ALIASES = {
-    **dict.fromkeys(("zero", "zoh", "ffill", "pad", "backward", "latest"), "previous"),
-    **dict.fromkeys(("bfill", "forward"), "next"),
-}
-_NAN_BITS = {dtype: element_bits("NaN", NAN, dtype) for dtype in FLOATS}
-EDGES = {"hold": 0, "constant": 1, "extrapolate": 2}  # likewise
-
-_SIZE = {d: 1 if d == "bool" else int(d.lstrip("bufloatin")) // 8 for d in DATA}  # bytes
 _THREADS = 256
 _WAVE = 132 * 8  # blocks that an H200 runs at once
 
 
 def _vector(x: str, y: str) -> int:
     """The elements of one access: 16 bytes, but not so many that their registers spill."""
-    return min(8, 16 // max(_SIZE[x], _SIZE[y]))
+    return min(8, 16 // max(SIZE[x], SIZE[y]))
 
 
 _PAIRS = [(x, y) for x in DATA for y in DATA if x == y or y in FLOATS]
@@ -60,7 +73,7 @@ def resample_trajectories(
     src_times: Array | None = None,
     tgt_times: Array | None = None,
     *,
-    method: str = "linear",
+    method: Any = "linear",
     extrapolate: Scalar = "hold",
     tolerance: Scalar | None = None,
     max_gap: Scalar | None = None,
@@ -75,6 +88,8 @@ def resample_trajectories(
     t_start: Scalar | None = None,
     num: int | None = None,
     time_unit: str | None = None,
+    rotation: Any = None,
+    normalize: Any = None,
     dtype: Any = None,
     out: Array | None = None,
     return_valid: bool = False,
@@ -100,11 +115,22 @@ def resample_trajectories(
         stamp takes its last sample (``next``: its first).
     tgt_times : array, optional
         Times to resample at, in any order: ``[B, T]`` or ``[T]``, of the same kind of clock.
-    method : {"linear", "nearest", "previous", "next"}
-        ``nearest`` takes the earlier of two equally near samples. ``previous`` (also zero, zoh,
-        ffill, pad, backward, latest) never looks ahead: use it for what runs on a robot. ``next``
-        is also called bfill or forward. Integers and bool are interpolated only to the dtype that
-        `dtype` names.
+    method : str, or list of (columns, str)
+        How a target is made of samples; for some columns of the last axis each, as in
+        ``[("0:7", "linear"), (7, "previous")]``, a list may say (columns left out: linear for
+        floats, nearest for the rest).
+
+        - ``linear``. Integers and bool are interpolated only to the dtype that `dtype` names.
+        - ``nearest`` takes the earlier of two equally near samples; ``previous`` (also zero, zoh,
+          ffill, pad, backward, latest) never looks ahead: use it for what runs on a robot;
+          ``next`` is also called bfill or forward.
+        - ``catmull_rom`` (also cardinal), ``pchip``, ``akima``, ``makima`` are smooth curves of
+          the samples nearby. A repeated stamp is a jump, where one curve ends and another begins.
+        - ``mean``, ``sum``, ``max``, ``min``, ``any`` are over the samples nearer to this target
+          than to any other, which must ascend: what an anti-aliased lower rate is made of. A
+          sample midway belongs to the earlier; the first and last target's share is as wide
+          outward as inward. Where there is none the target is not valid, and the nearest sample
+          stands (0 for ``sum`` and ``any``). `tolerance` and `max_gap` do not apply.
     extrapolate : {"hold", "nan", "extrapolate"}, number, or (left, right), default "hold"
         What stands beyond the ends of a trajectory: the end sample, NaN, the line through the last
         two samples (``linear``; other methods hold), or a constant; one for both ends or one for
@@ -136,6 +162,16 @@ def resample_trajectories(
     time_unit : {"ns", "us", "ms", "s"}, optional
         The unit of the stamps. Float clocks are seconds and integer clocks ns by default;
         datetime64 brings its own. Durations are seconds all the same.
+    rotation : str or {columns: str}, optional
+        Rotations among the columns of the last axis, interpolated as such the shortest way
+        wherever the method interpolates: ``quat_xyzw``, ``quat_wxyz``, ``rotvec``, ``rot6d`` (the
+        first two columns of the matrix), ``matrix`` (row by row), ``angle`` (radians), as in
+        ``{"3:7": "quat_xyzw"}``. A single name says that all features are such rotations, or
+        poses: ``pos_quat_xyzw``, ``pos_quat_wxyz``, ``pos_rotvec``, ``pos_rot6d``, ``mat44``,
+        ``mat34``. A rotation of no length, or one halfway to its opposite, is not valid.
+    normalize : Normalization, or (stats, mode), optional
+        Normalise the values as `normalize` does, in the same pass. Constants and `fill_value`
+        stand as they are, and rotations unless the normalisation's mask includes them.
     dtype : optional
         dtype of the result; that of `data` by default. Rounded once, from float64 where float64 or
         integers of 32 or 64 bits are involved, else from float32. To integers (those of `data`):
@@ -188,14 +224,7 @@ def resample_trajectories(
     >>> values.ravel(), valid
     (array([0.5, 1. , 2. ]), array([ True,  True, False]))
     """
-    name = ALIASES.get(method, method)
-    if name == "cubic":
-        raise ValueError("method 'cubic' is a spline over the whole series, which is not local: "
-                         f"expected one of {', '.join(METHODS)}")  # fmt: skip
-    if name not in METHODS:
-        one_of("method", method, tuple(METHODS))
     dtype_of("data", data, DATA)
-    y_dtype = _result_dtype(data.dtype, name, dtype, out)
     clock = clock_of(time_unit, src_times=src_times, tgt_times=tgt_times)
     if (src_times is None) == (src_hz is None):
         raise ValueError("give the samples' clock as either src_times or src_hz")
@@ -212,10 +241,10 @@ def resample_trajectories(
             raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
         num = int(num)
 
-    shape = _shape(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
+    shape = shape_of(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)
-    _check_rows(B, lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, latency=latency)
-    _check_numbers(
+    check_rows(B, lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, latency=latency)
+    check_numbers(
         tolerance=tolerance, max_gap=max_gap, fill_value=fill_value, extrapolate=extrapolate,
         src_hz=src_hz, src_start=src_start, hz=hz, t_start=t_start,
     )  # fmt: skip
@@ -236,6 +265,16 @@ def resample_trajectories(
     )
     grid = (time_point("t_start", 0 if t_start is None else t_start, clock), rate("hz", hz))
     from_first = int(t_start is None)
+    name, columns = "", list[Columns]()
+    if isinstance(method, str) and rotation is None:
+        name = method_name(method)
+    normalization = as_normalization(normalize)
+    if name not in SAMPLING or normalization is not None:
+        features, default = data.shape[shape.lead :], _default(data.dtype, method)
+        columns = columns_of("data", features, method, rotation, default)
+        if any(c.method in REDUCTIONS for c in columns):
+            _check_reductions(tgt_times, return_index)
+    y_dtype = result_dtype(data.dtype, [c.method for c in columns] or [name], dtype, out)
     sort = []
     if order is not None:
         sort.append(
@@ -252,16 +291,19 @@ def resample_trajectories(
             )
         lead = (B, T) if shape.batched else (T,)
         y_shape = (*lead, *data.shape[shape.lead :])
-        y_row, y_step = (T * D, D) if out is None else _out_steps(out, y_shape, len(lead))
+        y_row, y_step = (T * D, D) if out is None else out_steps(out, y_shape, len(lead))
         values = Out(y_shape, y_dtype) if out is None else out
         outputs: dict[str, Out | Meta] = {"values": values}
         if return_valid:
             outputs["valid"] = Out(lead, "bool")
         if return_index:
             outputs["index"] = Out(lead, "int32")
-            outputs["weight"] = Out(lead, _weight_dtype(data.dtype, y_dtype))
+            outputs["weight"] = Out(lead, weight_dtype(data.dtype, y_dtype))
         if return_times:
             outputs["times"] = Out(lead, clock.dtype if tgt_times is None else tgt_times.dtype)
+
+        if columns:
+            return Plan(outputs, [*sort, *general(T, outputs, y_row, y_step)], scratch, "Resampled")
 
         vector = _vector(data.dtype, y_dtype)
         if (
@@ -269,20 +311,20 @@ def resample_trajectories(
             or shape.step % vector
             or y_step % vector
             or (B > 1 and (shape.row % vector or y_row % vector))
-            or data.misaligned % (vector * _SIZE[data.dtype])
-            or (out is not None and out.misaligned % (vector * _SIZE[y_dtype]))
+            or data.misaligned % (vector * SIZE[data.dtype])
+            or (out is not None and out.misaligned % (vector * SIZE[y_dtype]))
         ):
             vector = 1
-        tile = _tile(B * T, D * _SIZE[y_dtype])
+        tile = _tile(B * T, D * SIZE[y_dtype])
         # Known at compile time, most of the search for samples is simple: see resample.cu.
         plain = int(
             not (src_times is None or tgt_times is None or order or lengths or offsets or per_row)
             and not (tgt_lengths or return_index or return_times)
             and type(latency) is float
         )
-        left, right = _both_ends(extrapolate)
-        left_code, left_bits = _edge(left, y_dtype)
-        right_code, right_bits = _edge(right, y_dtype)
+        left, right = both_ends(extrapolate)
+        left_code, left_bits = edge(left, y_dtype)
+        right_code, right_bits = edge(right, y_dtype)
         launch = Launch(
             _resample,
             (data.dtype, y_dtype, clock.wide, vector, plain),
@@ -295,8 +337,8 @@ def resample_trajectories(
                 B * T, T, D, shape.row, shape.step, shape.tgt_row, shape.tgt_step, y_row, y_step,
                 _width(tgt_times, clock.width), _width(tgt_lengths),
                 METHODS[name], left_code, right_code, left_bits, right_bits,
-                _NAN_BITS.get(y_dtype, 0),
-                int(fill_value is not None), _bits("fill_value", fill_value, y_dtype),
+                NAN_BITS.get(y_dtype, 0),
+                int(fill_value is not None), value_bits("fill_value", fill_value, y_dtype),
                 from_first, tile,
                 *rows_when,
                 duration("tolerance", 0.0 if tolerance is None else tolerance, clock),
@@ -309,6 +351,29 @@ def resample_trajectories(
             threads=_THREADS,
         )  # fmt: skip
         return Plan(outputs, [*sort, launch], scratch, "Resampled")
+
+    def general(T: int, outputs: Any, y_row: int, y_step: int) -> list[Launch]:
+        """All but plain sampling, by the kernel of any number of streams."""
+        source = Source(
+            "data", data, src_times, lengths, offsets, latency, tolerance, max_gap, extrapolate,
+            fill_value, src_hz, src_start, shape._replace(rows=B), columns, normalization, y_dtype,
+            order,
+        )  # fmt: skip
+        first = list[Launch]()
+        starts = None
+        if tgt_times is None and t_start is None:  # each row begins with its own first sample
+            starts = Out((B,), clock.wide)
+            scratch.append(starts)
+            grid = Targets(None, 0, 0, None, hz, None, starts)
+            first = overlap_launches([source], grid, clock, B, hull=False, ends=None, found=None)
+        aligned = 16 if out is None else (out.misaligned & -out.misaligned) or 16
+        place = Place(outputs["values"], y_step, 0, aligned, 0 if out is None else y_row)
+        results = Results(
+            [outputs.get("valid")], 0, outputs.get("times"), outputs.get("index"),
+            outputs.get("weight"),
+        )  # fmt: skip
+        when = Targets(tgt_times, shape.tgt_row, shape.tgt_step, tgt_lengths, hz, t_start, starts)
+        return [*first, *fuse_launches([source], [place], when, results, clock, B, T)]
 
     targets = num if tgt_times is None else tgt_times.shape[-1]
     if targets is not None and not check:
@@ -344,186 +409,21 @@ def _tile(targets: int, row_bytes: int) -> int:
     return max(8, min(-(-targets // _WAVE), 64 if row_bytes >= 2048 else 128))
 
 
-class _Shape(NamedTuple):
-    """How many rows, and where the samples and stamps of each are, in elements."""
-
-    batched: bool
-    lead: int  # axes of data before the features
-    rows: int
-    samples: int  # in a row; of all rows together where they are packed
-    row: int
-    step: int
-    src_row: int
-    src_step: int
-    tgt_row: int
-    tgt_step: int
+def _default(dtype: str, method: Any) -> str:
+    """The method of columns that a list leaves out."""
+    return "linear" if dtype in FLOATS or isinstance(method, str) else "nearest"
 
 
-def _shape(
-    data: Meta,
-    src_times: Meta | None,
-    tgt_times: Meta | None,
-    lengths: Meta | None,
-    offsets: Meta | None,
-    tgt_lengths: Meta | None,
-    latency: Any,
-) -> _Shape:
-    for name, x in (("src_times", src_times), ("tgt_times", tgt_times)):
-        if x is not None and len(x.shape) not in (1, 2):
-            raise ValueError(f"{name} has shape {x.shape}, expected one or two axes")
-    if not data.shape:
-        raise ValueError("data has shape (), expected [B, S, *F] or [S, *F]")
-
-    counts: dict[str, int] = {}  # rows, by the argument that says so
-    if tgt_times is not None and len(tgt_times.shape) == 2:
-        counts["tgt_times"] = tgt_times.shape[0]
-    if offsets is not None:
-        _packed(data, src_times, offsets)
-        lead, samples = 1, data.shape[0]
-        counts["offsets"] = offsets.shape[0] - 1
-    else:
-        for name, per_row in (("lengths", lengths), ("tgt_lengths", tgt_lengths),
-                              ("latency", latency)):  # fmt: skip
-            if isinstance(per_row, Meta) and len(per_row.shape) == 1:
-                counts[name] = per_row.shape[0]
-        lead = 2 if _has_batch_axis(data, src_times, bool(counts)) else 1
-        samples = data.shape[lead - 1]
-        if lead == 2:
-            counts["data"] = data.shape[0]
-        if src_times is not None:
-            if src_times.shape[-1] != samples:
-                raise ValueError(
-                    f"src_times has shape {src_times.shape}, expected {samples} stamps for data "
-                    f"of shape {data.shape}"
-                )
-            if len(src_times.shape) == 2:
-                counts["src_times"] = src_times.shape[0]
-    several = {count for count in counts.values() if count != 1}
-    if len(several) > 1:
-        got = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise ValueError(f"the arguments differ in their number of rows: {got}")
-    rows = several.pop() if several else 1
-
-    def steps(x: Meta | None, axes: int) -> tuple[int, int]:
-        """Elements from row to row, and from entry to entry, of an array with `axes` such axes."""
-        if x is None:
-            return 0, 0
-        return (0 if axes == 1 or x.shape[0] == 1 else x.strides[0]), x.strides[axes - 1]
-
-    row, step = steps(data, lead)
-    src_row, src_step = steps(src_times, 0 if src_times is None else len(src_times.shape))
-    tgt_row, tgt_step = steps(tgt_times, 0 if tgt_times is None else len(tgt_times.shape))
-    return _Shape(
-        bool(counts), lead, rows, samples, row, step, src_row, src_step, tgt_row, tgt_step
-    )
-
-
-def _packed(data: Meta, src_times: Meta | None, offsets: Meta) -> None:
-    if len(offsets.shape) != 1 or offsets.shape[0] < 1:
-        raise ValueError(f"offsets has shape {offsets.shape}, expected (B + 1,)")
-    if src_times is not None and src_times.shape != data.shape[:1]:
+def _check_reductions(tgt_times: Meta | None, return_index: bool) -> None:
+    if return_index:
         raise ValueError(
-            f"src_times has shape {src_times.shape}, expected {data.shape[:1]} for packed data "
-            f"of shape {data.shape}"
+            "return_index is for methods that take a sample or two, not for reductions"
         )
-
-
-def _has_batch_axis(data: Meta, src_times: Meta | None, several_rows: bool) -> bool:
-    """Whether data is [B, S, *F] and not [S, *F]."""
-    axes = len(data.shape)
-    if src_times is None or axes < 3:
-        return axes > 2 or (axes == 2 and src_times is not None and len(src_times.shape) == 2)
-    if len(src_times.shape) == 2:
-        return True
-    (stamps,) = src_times.shape
-    first, second = data.shape[0] == stamps, data.shape[1] == stamps
-    if first and second and not several_rows:
+    if tgt_times is not None and tgt_times.shape[-1] == 1:
         raise ValueError(
-            f"data has shape {data.shape}: either of its first two axes fits the {stamps} stamps. "
-            f"Pass src_times as (1, {stamps}) for a batch, or data as (1, *data.shape) for one "
-            "trajectory"
+            "tgt_times has one target, but a reduction takes the samples between targets: expected "
+            "two or more, or hz="
         )
-    return second
-
-
-def _check_rows(rows: int, **arrays: Any) -> None:
-    for name, x in arrays.items():
-        if not isinstance(x, Meta):
-            continue
-        expected = rows + (name == "offsets")
-        if x.shape != (expected,):
-            raise ValueError(f"{name} has shape {x.shape}, expected ({expected},)")
-        dtype_of(name, x, ("float32", "float64") if name == "latency" else ("int32", "int64"))
-        inner(x, 0)
-
-
-def _check_numbers(**numbers: Any) -> None:
-    for name, x in numbers.items():
-        if type(x) is Meta:
-            raise TypeError(f"{name} is an array of shape {x.shape}, expected a number")
-
-
-def _result_dtype(data: str, method: str, dtype: Any, out: Meta | None) -> str:
-    if dtype is None:
-        wanted = data if out is None else out.dtype
-    else:
-        wanted = dtype_name(dtype)
-        if out is not None and out.dtype != wanted:
-            raise TypeError(f"out has dtype {out.dtype}, expected {wanted} as dtype says")
-    if wanted not in FLOATS and wanted != data:
-        raise TypeError(f"dtype is {wanted}, expected that of data ({data}) or a float")
-    implicit = dtype is None and out is None
-    if method == "linear" and data not in FLOATS and (implicit or wanted == "bool"):
-        raise TypeError(
-            f"data has dtype {data}, which method 'linear' does not interpolate unasked: pass "
-            "dtype= (a float, or an integer's own dtype to round), or method='nearest'"
-        )
-    return wanted
-
-
-def _weight_dtype(x: str, y: str) -> str:
-    """The dtype that is computed with between dtypes x and y."""
-    double = ("float64", "int64", "uint64", "int32", "uint32")
-    return "float64" if x in double or y in double else "float32"
-
-
-def _out_steps(out: Meta, expected: tuple[int, ...], lead: int) -> tuple[int, int]:
-    if out.shape != expected:
-        raise ValueError(f"out has shape {out.shape}, expected {expected}")
-    try:
-        inner(out, lead)
-    except NotDense:
-        raise ValueError(
-            "out has feature axes that do not lie together in memory: pass a contiguous array"
-        ) from None
-    return (out.strides[0] if lead == 2 else 0), out.strides[lead - 1]
-
-
-def _both_ends(extrapolate: Any) -> tuple[Any, Any]:
-    if type(extrapolate) is not tuple:
-        return extrapolate, extrapolate
-    if len(extrapolate) != 2:
-        raise ValueError(f"extrapolate has {len(extrapolate)} parts, expected (left, right)")
-    return extrapolate
-
-
-def _edge(policy: Any, dtype: str) -> tuple[int, Any]:
-    """The code of one end's policy, and the bits of its constant."""
-    if isinstance(policy, str) and policy in ("hold", "extrapolate"):
-        return EDGES[policy], 0
-    if policy == "nan":
-        if dtype not in FLOATS:
-            raise TypeError(f"extrapolate is 'nan', which {dtype} data cannot hold")
-        policy = NAN
-    if policy is None or isinstance(policy, str):
-        one_of("extrapolate", policy, ("hold", "nan", "extrapolate", "a number"))
-    return EDGES["constant"], _bits("extrapolate", policy, dtype)
-
-
-def _bits(name: str, value: Any, dtype: str) -> Any:
-    if value is None:
-        return 0
-    return later(value, functools.partial(element_bits, name, dtype=dtype), "q")
 
 
 def _width(x: Meta | None, default: int = 8) -> int:

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import hashlib
 import re
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ using std::min;
 #define __builtin_assume(x)
 #define __launch_bounds__(...)
 #define __shared__ static
+#define __grid_constant__
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 static struct { unsigned x, y, z; } blockIdx{0, 0, 0}, threadIdx{0, 0, 0};
@@ -109,6 +111,13 @@ def _compile(module: str, expression: str):
 def on_host(kernel: Kernel, launch, args) -> None:
     """In the place of Kernel.on_host."""
     entry, _ = _compile(kernel.module, kernel.expression(launch.types))
+    if kernel.table is not None:  # one struct, by value
+        packed = struct.pack(f"<{len(launch.arrays)}Q{kernel.table(launch.types)}", *args)
+        table = (ctypes.c_uint64 * (len(packed) // 8)).from_buffer_copy(packed)
+        by_value = type("Table", (ctypes.Structure,), {"_fields_": [("words", type(table))]})
+        function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, by_value)(entry)
+        function(launch.blocks, by_value(table))
+        return
     types = [ctypes.c_void_p] * len(launch.arrays)
     types += [
         ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[len(types) :]

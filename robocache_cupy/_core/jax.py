@@ -23,7 +23,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from . import fast, kernel
 from .array import CPU, Framework, Meta, import_cupy, numpy_dtype
 from .kernel import Launcher, Out, Value
-from .plan import PER_ROW, Op, Plan, Read, _count_per_row, _map_arrays, _result_type, bind
+from .plan import PER_ROW, Op, Plan, Read, _count_per_row, _first, _map_arrays, _result_type, bind
 
 
 class _Static(NamedTuple):
@@ -122,7 +122,7 @@ def _through_numpy(
         return np.asarray(x) if isinstance(x, jax.Array) else x
 
     result = op(tuple(map(there, arrays)), options, _map_arrays(there, scalars))
-    where = next(iter(arrays[0].devices()))
+    where = next(iter(_first(arrays).devices()))
     return jax.tree.map(lambda x: jax.device_put(x, where), result)
 
 

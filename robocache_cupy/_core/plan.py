@@ -117,8 +117,8 @@ class Op:
             if p.kind is p.KEYWORD_ONLY and "*" not in names:
                 names.append("*")
             names.append(name)
+            namespace[f"default_{name}"] = p.default
             if p.default is not p.empty:
-                namespace[f"default_{name}"] = p.default
                 names[-1] += f"=default_{name}"
         changed = " or ".join(f"{n} is not default_{n}" for n in self.scalars) or "False"
         arrays, scalars = _tuple(self.arrays), f"{_tuple(self.scalars)} if {changed} else None"
@@ -138,7 +138,10 @@ class Op:
     def __call__(
         self, arrays: tuple[Any, ...], options: tuple[Any, ...], scalars: tuple[Any, ...] | None
     ) -> Any:
-        found = FRAMEWORKS.get(type(arrays[0]))
+        lead = arrays[0]
+        if lead is None:
+            lead = _first(arrays)
+        found = FRAMEWORKS.get(type(lead))
         if found is None or found.signature is None:
             return self._general(arrays, options, scalars)
         if scalars is None:
@@ -293,17 +296,18 @@ class Op:
         self, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
     ) -> Any:
         """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
-        lead, names = arrays[0], self.names(options)
+        lead, names = _first(arrays), self.names(options)
         try:
             found = framework(type(lead))
         except TypeError as e:
-            raise TypeError(f"{self.name}: {names[0]} must be an array, {e}") from None
+            first = names[[x is lead for x in arrays].index(True)]
+            raise TypeError(f"{self.name}: {first} must be an array, {e}") from None
         device = CPU if found is None else found.device(lead)
 
         def conform(name: str, x: Any) -> Any:
             if x is None:
                 return None
-            if isinstance(x, (list, tuple)) and name != names[0]:
+            if isinstance(x, (list, tuple)) and x is not lead:
                 try:
                     x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
                 except (TypeError, ValueError):
@@ -324,7 +328,7 @@ class Op:
         if scalars is not None:
             named = self.scalars * len(scalars) if self.variadic else self.scalars
             scalars = tuple(
-                _map_arrays(lambda x, n=n: conform(n, x), x)
+                _map_arrays(functools.partial(conform, n), x)
                 for n, x in zip(named, scalars, strict=False)
             )
         if found is None:
@@ -341,6 +345,11 @@ class Op:
     @staticmethod
     def _taken_in(x: Any) -> Any:
         return x if x is None or type(x) is np.ndarray else from_dlpack(x)
+
+
+def _first(arrays: Sequence[Any]) -> Any:
+    """The array that says where a call runs."""
+    return next((x for x in arrays if x is not None), None)
 
 
 def _tuple(names: Sequence[str]) -> str:
@@ -406,8 +415,14 @@ def _split(
 
 
 def _hashable(option: Any) -> Any:
+    if isinstance(option, slice):
+        option = (option.start, option.stop, option.step)
+        return ":".join("" if x is None else str(x) for x in option)
+    if isinstance(option, dict):
+        return tuple((_hashable(key), _hashable(x)) for key, x in option.items())
     if isinstance(option, (list, tuple)):
-        return tuple(map(_hashable, option))
+        parts = tuple(map(_hashable, option))
+        return type(option)(*parts) if hasattr(option, "_fields") else parts
     if isinstance(option, np.ndarray):
         return _hashable(option.tolist())
     return option
@@ -557,7 +572,7 @@ class _Cross:
         *_: Any,
     ) -> Any:
         cuda = op.backend(options) == "cuda"
-        device = found.device(arrays[0])
+        device = found.device(_first(arrays))
         there: Callable[[Any], Any] = _identity
         back: Callable[[Any], Any] = _identity
         if cuda:

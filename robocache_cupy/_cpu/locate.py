@@ -6,7 +6,9 @@ from . import computed, inline, narrow, widen
 from .time import elapsed, first_at, is_nan, stamp, within
 
 # The codes of methods and edges; robocache_cupy/resample.py and cuda_src/resample.cu have them too.
-LINEAR, NEAREST, PREVIOUS, NEXT = range(4)
+(
+    LINEAR, NEAREST, PREVIOUS, NEXT, CATMULL_ROM, PCHIP, AKIMA, MAKIMA, MEAN, SUM, MAX, MIN, ANY
+) = range(13)  # fmt: skip
 HOLD, CONSTANT, EXTRAPOLATE = range(3)
 
 # What a target without a sample gets.

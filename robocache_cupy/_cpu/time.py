@@ -62,6 +62,18 @@ def _elapsed(later, earlier, W):
     return lambda later, earlier, W: later - earlier
 
 
+def reflected(t, other, W):
+    """The time as far from t as another on the other side."""
+    raise NotImplementedError
+
+
+@overload(reflected)
+def _reflected(t, other, W):
+    if W.dtype == "int64":
+        return lambda t, other, W: np.int64(np.uint64(t) + np.uint64(t) - np.uint64(other))
+    return lambda t, other, W: t - (other - t)
+
+
 def within(duration, limit, W):
     """Whether a duration keeps a limit, where a negative limit is none."""
     raise NotImplementedError
@@ -172,6 +184,36 @@ def first_at(clock, j, q, W):
         else:
             hi = mid
     return lo
+
+
+@inline
+def until_middle(clock, n, a, b, W):
+    """The number of samples that are nearer to a than to b > a; one at the middle is."""
+    lo, hi = 0, n
+    while lo < hi:
+        mid = lo + (hi - lo) // 2
+        t = stamp(clock, mid, W)
+        nearer = t <= a or (t < b and elapsed(t, a, W) <= elapsed(b, t, W))
+        if nearer and not is_nan(t, W):
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
+@inline
+def interval(clock, n, before, q, after, W):
+    """The samples [a, b) nearer to target q than to its neighbours, which are NaN where there are
+    none: the interval of an outermost target is as wide outward as inward. A lone target has what
+    is stamped with it."""
+    if is_nan(before, W) and is_nan(after, W):
+        b = upper_bound(clock, n, q, 0, W)
+        if b > 0 and stamp(clock, b - 1, W) == q:
+            return first_at(clock, b, q, W), b
+        return b, b
+    left = reflected(q, after, W) if is_nan(before, W) else before
+    right = reflected(q, before, W) if is_nan(after, W) else after
+    return until_middle(clock, n, left, q, W), until_middle(clock, n, q, right, W)
 
 
 @inline

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..timing import describe, stamps_of
 
 
 class Timing(NamedTuple):
@@ -22,12 +23,7 @@ class Timing(NamedTuple):
 
 
 def timing(times: NDArray[np.int64]) -> Timing:
-    """Describe the clock of a stream.
-
-    Steps are the differences of neighbouring stamps once these are sorted, repeated stamps left
-    out. The rate is that of the median step: the rate the sensor was set to, which lost samples
-    and outages do not lower as they do the mean (that of ``rostopic hz``). The jitter is the
-    absolute deviation of the steps from the median step.
+    """Describe the clock of a stream, in the terms of `robocache_cupy.timing.timing_report`.
 
     Parameters
     ----------
@@ -48,23 +44,9 @@ def timing(times: NDArray[np.int64]) -> Timing:
     >>> clock.rate, clock.longest_gap, clock.duplicates, clock.backward_steps
     (100.0, 30.0, 1, 0)
     """
-    # Unsigned, because two int64 can lie more than 2^63 - 1 apart; sorted, so never negative.
-    steps = np.diff(np.sort(times).view(np.uint64))
-    moves = steps[steps > 0].astype(np.float64) / 1e6
-    backward = int(np.count_nonzero(times[1:] < times[:-1]))
-    if not moves.size:
-        return Timing(len(times), math.nan, math.nan, math.nan, math.nan, int(steps.size), backward)
-    median = float(np.median(moves))
-    p50, p99 = np.percentile(np.abs(moves - median), [50, 99])
-    return Timing(
-        samples=len(times),
-        rate=1e3 / median,
-        jitter_p50=float(p50),
-        jitter_p99=float(p99),
-        longest_gap=float(moves.max()),
-        duplicates=int(steps.size - moves.size),
-        backward_steps=backward,
-    )
+    (stamps,), clock = stamps_of(None, times=times)
+    found = describe(stamps, clock)
+    return Timing(*(getattr(found, field) for field in Timing._fields))
 
 
 def clean(times: NDArray[np.int64]) -> NDArray[np.intp] | slice:

@@ -1,0 +1,143 @@
+// Any number of streams on one clock. What each kernel computes is defined by the function of the
+// same name in robocache_cupy/_cpu/fuse.py; the table's fields are those of _core/table.py.
+
+#include "common.cuh"
+#include "fuse.table"
+#include "part.cuh"
+
+template <typename W, int SIZE>
+__device__ __forceinline__ W target_time(const FuseTable<W, SIZE>& table, int64 b, int64 t) {
+    const Fuse<W>& header = table.header;
+    const int64 width = header.narrow_targets ? 4 : 8;
+    if (header.tgt_times)
+        return load<W>(table.at[header.tgt_times], width, b * header.tgt_row + t * header.tgt_step);
+    const W start = header.starts ? ((const W*)table.at[header.starts])[b] : header.t_start;
+    return grid_point(start, t, header.hz, header.ticks, width);
+}
+
+//            targets of stream 0           of stream 1    ...
+//   ─────┬─────────┬─────────┬─────   ──┬──────┬──────┬──
+//        │ t t t t │                    │      │      │     a block takes a tile of one stream
+//        └─┬─┬─┬─┬─┘
+//   1. a thread finds the samples of each target, part after part (a part: columns with one method)
+//   2. all threads move the part's columns to the stream's place in the result
+//
+// One search serves all columns of a part. Streams get blocks in proportion to the bytes they move,
+// so that all of them end together.
+template <typename W, int SIZE, int LEVEL>
+__global__ void __launch_bounds__(256, 2)
+    fuse(const __grid_constant__ FuseTable<W, SIZE> table) {
+    __shared__ Place<LEVEL> places[128];
+    __shared__ int64 constants[5];
+    const Fuse<W>& header = table.header;
+    for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
+        int s = 0, first_part = 0;
+        while (s + 1 < header.streams && block >= table.streams[s + 1].first_block)
+            first_part += table.streams[s++].parts;
+        const Stream<W>& stream = table.streams[s];
+        const int64 T = stream.targets, begin = (block - stream.first_block) * stream.tile;
+        const int n = (int)(header.items - begin < stream.tile ? header.items - begin : stream.tile);
+        bool* const valid = (bool*)table.at[stream.valid];
+        for (int p = 0; p < stream.parts; ++p) {
+            const Part<W>& part = table.parts[first_part + p];
+            if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+                constants[EMPTY] = 0;
+                constants[NOT_A_NUMBER] = nan_bits(part.y);
+                constants[AT_LEFT] = table.constants[part.left_value];
+                constants[AT_RIGHT] = table.constants[part.right_value];
+                constants[FILLED] = table.constants[part.fill_value];
+            }
+            for (int i = threadIdx.x; i < n; i += blockDim.x) {
+                const int64 item = begin + i;
+                const int64 b = row_of_target(item, T), t = item - b * T;
+                Row<W> row = stream_row(table, stream, b, header.ticks);
+                row.narrow = header.narrow_targets && header.tgt_times &&
+                             stream.flags & NARROW_TIMES && stream.latency == 0 &&
+                             !stream.latencies;
+                const W q = target_time(table, b, t);
+                int64 end = T;
+                if (header.tgt_lengths)
+                    end = load<int64>(table.at[header.tgt_lengths],
+                                      header.narrow_tgt_lengths ? 4 : 8, b);
+                Span<W> span{false, false, 0, 0};
+                if (LEVEL && part.method >= MEAN) {  // a grid goes on beyond its ends
+                    const bool grid = !header.tgt_times;
+                    if (t > 0 || grid) span.before = target_time(table, b, t - 1);
+                    if (t + 1 < end || grid) span.after = target_time(table, b, t + 1);
+                    span.has_before = (t > 0 || grid) && !is_nan(span.before);
+                    span.has_after = (t + 1 < end || grid) && !is_nan(span.after);
+                }
+                Place<LEVEL>& place = places[i];
+                place.y = (header.out_row ? b * header.out_row + t * part.out_step
+                                          : item * part.out_step) +
+                          part.out_column;
+                int64 index;
+                const bool ok =
+                    locate_part<LEVEL>(stream, part, row, q, span, t < end,
+                                       b * part.data_row + row.first * part.data_step, place,
+                                       index);
+                bool* const at = valid ? valid + (header.valid_step
+                                                      ? item * header.valid_step +
+                                                            header.first_stream + s
+                                                      : item)
+                                       : nullptr;
+                if (at) *at = ok && (p == 0 || *at);
+                if (LEVEL) ((Place<1>&)place).valid = at;
+                if (p == 0 && header.index) {
+                    ((int*)table.at[header.index])[item] = (int)index;
+                    if (is_wide(part.x) || is_wide(part.y))
+                        ((double*)table.at[header.weight])[item] = place.w;
+                    else
+                        ((float*)table.at[header.weight])[item] = (float)place.w;
+                }
+                if (p == 0 && header.times)
+                    store_time((void*)table.at[header.times], header.narrow_targets ? 4 : 8, item,
+                               q);
+            }
+            __syncthreads();
+            write_part<LEVEL>(part, table.at[part.data], (void*)table.at[part.out],
+                              table.at[part.affine], constants, places, n);
+            __syncthreads();
+        }
+    }
+}
+
+// Where the grid of each row begins: at the latest of the streams' first stamps, or at the earliest
+// for a hull. found[0]: how many points the longest row has. One block: it ends in a read by the
+// host, or is but one pass over the rows.
+template <typename W, int SIZE>
+__global__ void overlap(const __grid_constant__ FuseTable<W, SIZE> table) {
+    __shared__ int64 points;
+    const Fuse<W>& header = table.header;
+    if (threadIdx.x == 0) points = 0;
+    __syncthreads();
+    for (int64 b = threadIdx.x; b < header.items; b += blockDim.x) {
+        W start, end;
+        no_time(start);
+        no_time(end);
+        if (header.chained) {  // more streams than a table holds
+            start = ((const W*)table.at[header.starts])[b];
+            end = ((const W*)table.at[header.ends])[b];
+        }
+        for (int s = 0; s < header.streams; ++s) {
+            const Row<W> row = stream_row(table, table.streams[s], b, header.ticks);
+            int64 last = row.n;
+            if (last > 0 && is_nan(row.at(last - 1))) last = row.real_samples();
+            if (last == 0) continue;
+            const W first_stamp = row.at(0), last_stamp = row.at(last - 1);
+            if (is_nan(start) || (header.hull ? first_stamp < start : first_stamp > start))
+                start = first_stamp;
+            if (is_nan(end) || (header.hull ? last_stamp > end : last_stamp < end))
+                end = last_stamp;
+        }
+        if (header.starts) ((W*)table.at[header.starts])[b] = start;
+        if (header.ends) ((W*)table.at[header.ends])[b] = end;
+        if (header.given_start) start = header.t_start;
+        if (!is_nan(start) && end >= start) {
+            const double span = (double)elapsed(end, start) * header.hz / header.ticks;
+            atomicMax(&points, (int64)floor(span + 1e-6) + 1);
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && header.found) *(int64*)table.at[header.found] = points;
+}

@@ -1,0 +1,136 @@
+// numpy.interp in batches. What each kernel computes is defined by the function of the same name
+// and parameters in robocache_cupy/_cpu/interp.py.
+
+#include "time.cuh"
+
+template <typename T> __device__ __forceinline__ double element(const void* p, int64 i) {
+    return widen<double>(((const T*)p)[i]);
+}
+
+// Element i of an array of any type. The branches are the same for all threads.
+__device__ __forceinline__ double number(const void* p, int64 type, int64 i) {
+    switch (type) {
+    case 0: return element<double>(p, i);
+    case 1: return element<float>(p, i);
+    case 2: return element<__half>(p, i);
+    case 3: return element<__nv_bfloat16>(p, i);
+    case 4: return element<bool>(p, i);
+    case 5: return element<signed char>(p, i);
+    case 6: return element<short>(p, i);
+    case 7: return element<int>(p, i);
+    case 8: return element<int64>(p, i);
+    case 9: return element<unsigned char>(p, i);
+    case 10: return element<unsigned short>(p, i);
+    case 11: return element<unsigned int>(p, i);
+    default: return element<uint64>(p, i);
+    }
+}
+
+__device__ __forceinline__ double wrapped(double x, double period) {
+    const double rest = fmod(x, period);
+    if (rest == 0) return 0;
+    return rest < 0 ? rest + period : rest;
+}
+
+// xp as float64, within one period.
+__global__ void __launch_bounds__(256) knots(const void* __restrict__ xp, double* __restrict__ out,
+                                             int64 items, int64 S, int64 xp_row, int64 xp_step,
+                                             int64 xp_type, int64 periodic, double period) {
+    const int64 stride = (int64)gridDim.x * blockDim.x;
+    for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
+        const int64 b = row_of_target(item, S);
+        const double x = number(xp, xp_type, b * xp_row + (item - b * S) * xp_step);
+        out[item] = periodic ? wrapped(x, period) : x;
+    }
+}
+
+// The knots of one row and their values. A period has one more knot at either end.
+template <typename Y, typename C> struct Table {
+    const Row<double>& row;
+    const void* fp;
+    int64 fp_type, fp_at, fp_step;
+    bool periodic;
+    double period;
+
+    __device__ __forceinline__ int64 sample(int64 k) const {
+        if (!periodic) return k;
+        if (k == 0) return row.n - 1;
+        return k == row.n + 1 ? 0 : k - 1;
+    }
+    __device__ __forceinline__ double knot(int64 k) const {
+        const double t = row.at(sample(k));
+        if (periodic && k == 0) return t - period;
+        if (periodic && k == row.n + 1) return t + period;
+        return t;
+    }
+    __device__ __forceinline__ C value(int64 k) const {
+        return (C)number(fp, fp_type, fp_at + row.position(sample(k)) * fp_step);
+    }
+    __device__ __forceinline__ Y end(int64 k, int64 given, int64 bits) const {
+        return given ? of_bits<Y>(bits) : Narrow<Y>::of(value(k));
+    }
+};
+
+template <typename Y, typename C>
+__global__ void __launch_bounds__(256) interp(
+    const void* __restrict__ x, const void* __restrict__ xp, const int64* __restrict__ order,
+    const void* __restrict__ fp, const int64* __restrict__ rows, Y* __restrict__ out, int64 items,
+    int64 T, int64 S, int64 x_row, int64 x_step, int64 x_type, int64 xp_row, int64 xp_step,
+    int64 xp_width, int64 fp_row, int64 fp_step, int64 fp_type, int64 left, int64 left_bits,
+    int64 right, int64 right_bits, int64 periodic, double period) {
+    const int64 stride = (int64)gridDim.x * blockDim.x;
+    for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
+        const int64 b = row_of_target(item, T);
+        int64 x_at = b * x_row, xp_at = b * xp_row, fp_at = b * fp_row;
+        if (rows) {
+            x_at = rows[3 * b];
+            xp_at = rows[3 * b + 1];
+            fp_at = rows[3 * b + 2];
+        }
+        Row<double> row;
+        row.first = 0;
+        row.n = S;
+        row.stamps = xp;
+        row.order = order ? order + xp_at : nullptr;
+        row.offset = xp_at;
+        row.step = xp_step;
+        row.width = xp_width;
+        row.start = row.latency = row.hz = 0;
+        row.ticks = 1;
+        row.narrow = false;
+        const Table<Y, C> table{row, fp, fp_type, fp_at, fp_step, periodic != 0, period};
+
+        double q = number(x, x_type, x_at + (item - b * T) * x_step);
+        if (periodic) q = wrapped(q, period);
+        const int64 last = periodic ? S + 1 : S - 1;
+        if (is_nan(q) && last > 0) {
+            out[item] = Narrow<Y>::of((C)q);
+            continue;
+        }
+        const double end = table.knot(last);
+        int64 k = row.upper_bound(q) - 1;
+        if (periodic) k += end <= q ? 2 : 1;
+        if (q > end) {
+            out[item] = table.end(last, right, right_bits);
+        } else if (last == 0 ? q < end : k < 0) {
+            out[item] = table.end(0, left, left_bits);
+        } else if (last == 0) {
+            out[item] = Narrow<Y>::of(table.value(0));
+        } else {
+            const double before = table.knot(k);
+            const C f0 = table.value(k);
+            C f = f0;
+            if (k < last && before != q) {
+                const C f1 = table.value(k + 1);
+                const C u = (C)q, u0 = (C)before, u1 = (C)table.knot(k + 1);
+                const C slope = (f1 - f0) / (u1 - u0);
+                f = slope * (u - u0) + f0;
+                if (is_nan(f)) {  // from the other end it may be a number
+                    f = slope * (u - u1) + f1;
+                    if (is_nan(f) && f0 == f1) f = f0;
+                }
+            }
+            out[item] = Narrow<Y>::of(f);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+"""Tables: the parameters of a kernel over any number of streams, as one struct of a fixed size.
+
+A table is an array of addresses, a header, and rows of several kinds. The fields of each are listed
+once, here; the C structs and the Numba records are written from the list. Rows name an address, or
+a constant, by its place in the table, so that streams can share them; place 0 is null.
+
+A launch passes the table by value, in the 4,096 bytes that every CUDA driver takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .kernel import GENERATED
+
+_LIMIT = 4096
+_C = {"time": "W", "int64": "int64", "double": "double", "int": "int", "u8": "unsigned char"}
+_FORMAT = {"int64": "q", "double": "d", "int": "i", "u8": "B"}
+_NUMPY = {"int64": np.int64, "double": np.float64, "int": np.int32, "u8": np.uint8}
+
+
+class Record(NamedTuple):
+    """A struct: names of fields by their type, the widest types first."""
+
+    name: str
+    fields: Mapping[str, Sequence[str]]  # time (int64 or double, as the clock), int64, int, u8
+
+    @property
+    def names(self) -> list[str]:
+        return [name for names in self.fields.values() for name in names]
+
+    def format(self, wide: str) -> str:
+        """The struct format of one, padded to 8 bytes."""
+        codes = "".join(
+            _FORMAT[wide if kind == "time" else kind] * len(names)
+            for kind, names in self.fields.items()
+        ).replace("float64", "d")
+        return codes + "x" * (-struct.calcsize(f"<{codes}") % 8)
+
+    def dtype(self, wide: str) -> np.dtype:
+        """The same as a NumPy record, which Numba knows."""
+        types = {**_NUMPY, "time": np.dtype(wide)}
+        fields = [(name, types[kind]) for kind, names in self.fields.items() for name in names]
+        size = struct.calcsize(f"<{self.format(wide)}")
+        padding = size - np.dtype(fields).itemsize
+        return np.dtype(fields + [("padding", np.uint8, (padding,))] * bool(padding))
+
+    def c(self) -> str:
+        lines = [f"    {_C[kind]} {', '.join(names)};" for kind, names in self.fields.items()]
+        return (
+            f"template <typename W> struct alignas(8) {self.name} {{\n" + "\n".join(lines) + "\n};"
+        )
+
+    def row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of a row in the order of the fields; those left out are 0."""
+        unknown = set(values) - set(self.names)
+        assert not unknown, unknown
+        return tuple(values.get(name, 0) for name in self.names)
+
+
+_FORMAT["float64"] = "d"
+
+# Where the samples of a stream are in time. `tile` is the targets of a block, `first_block` the
+# first of the stream's blocks. A uniform clock has no `times`, but its start and its rate in the
+# constants from `uniform` on. The flags tell arrays of 4-byte numbers, and a given tolerance.
+NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT = 1, 2, 4, 8, 16
+STREAM = Record(
+    "Stream",
+    {
+        "time": ("latency", "tolerance", "max_gap"),
+        "int64": ("samples", "src_row"),
+        "int": ("src_step", "first_block", "targets"),
+        "u8": ("tile", "parts", "times", "order", "lengths", "offsets", "latencies", "uniform",
+               "valid", "deltas", "flags"),
+    },
+)  # fmt: skip
+
+# Columns of a stream that are made in one way. A sample is `groups` times `stride` elements, and
+# the part is `width` of them from `column` on, in each group. The constants are bits.
+PART = Record(
+    "Part",
+    {
+        "int64": ("data_row", "data_step"),
+        "int": ("out_step", "out_column", "width", "groups", "stride", "column", "affine_size",
+                "flags"),
+        "u8": ("data", "out", "affine", "left_value", "right_value", "fill_value",
+               "x", "y", "method", "left", "right", "rotation", "rotation_row", "vector", "fill"),
+    },
+)  # fmt: skip
+
+
+class Capacity(NamedTuple):
+    """How much a table holds. A small one is quicker to pack and to launch."""
+
+    addresses: int
+    constants: int
+    streams: int
+    parts: int
+
+
+CAPACITIES = (Capacity(32, 8, 4, 8), Capacity(100, 16, 24, 24))
+
+
+class Layout(NamedTuple):
+    """A table: addresses, header, constants, streams, parts."""
+
+    header: Record
+
+    def format(self, wide: str, size: int) -> str:
+        """The struct format of what comes after the addresses."""
+        of = CAPACITIES[size]
+        return _format(self.header, wide, of)
+
+    def dtype(self, wide: str, size: int) -> np.dtype:
+        of = CAPACITIES[size]
+        return np.dtype(
+            [
+                ("at", np.int64, (of.addresses,)),
+                ("header", self.header.dtype(wide)),
+                ("constants", np.int64, (of.constants,)),
+                ("streams", STREAM.dtype(wide), (of.streams,)),
+                ("parts", PART.dtype(wide), (of.parts,)),
+            ]
+        )
+
+    def c(self) -> str:
+        """The C structs, one table for each size."""
+        name = f"{self.header.name}Table"
+        text = [STREAM.c(), PART.c(), self.header.c(), "template <int SIZE> struct Capacity;"]
+        for size, of in enumerate(CAPACITIES):
+            text.append(
+                f"template <> struct Capacity<{size}> {{ static constexpr int "
+                f"addresses = {of.addresses}, constants = {of.constants}, "
+                f"streams = {of.streams}, parts = {of.parts}; }};"
+            )
+        text.append(
+            f"template <typename W, int SIZE> struct {name} {{\n"
+            "    const void* at[Capacity<SIZE>::addresses];\n"
+            f"    {self.header.name}<W> header;\n"
+            "    int64 constants[Capacity<SIZE>::constants];\n"
+            "    Stream<W> streams[Capacity<SIZE>::streams];\n"
+            "    Part<W> parts[Capacity<SIZE>::parts];\n"
+            "};"
+        )
+        return "\n".join(text)
+
+
+@functools.cache
+def _fixed_format(wide: str, of: Capacity) -> str:
+    return f"{of.constants}q" + STREAM.format(wide) * of.streams + PART.format(wide) * of.parts
+
+
+def _format(header: Record, wide: str, of: Capacity) -> str:
+    return header.format(wide) + _fixed_format(wide, of)
+
+
+class Table:
+    """A table being filled."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.addresses: list[Any] = [None]
+        self.constants: list[Any] = [0]
+        self.streams: list[dict[str, Any]] = []
+        self.parts: list[dict[str, Any]] = []
+        self._places: dict[int, int] = {id(None): 0}
+
+    def at(self, x: Any) -> int:
+        """The place of an array's address."""
+        place = self._places.get(id(x))
+        if place is None:
+            place = self._places[id(x)] = len(self.addresses)
+            self.addresses.append(x)
+        return place
+
+    def constant(self, *values: Any) -> int:
+        """The place of some numbers; 0 for a single 0."""
+        if values == (0,):
+            return 0
+        place = len(self.constants)
+        self.constants.extend(values)
+        return place
+
+    def _sizes(self) -> list[int]:
+        need = list(map(len, (self.addresses, self.constants, self.streams, self.parts)))
+        return [
+            size
+            for size, of in enumerate(CAPACITIES)
+            if all(n <= room for n, room in zip(need, of, strict=True))
+        ]
+
+    def fits(self) -> bool:
+        return bool(self._sizes())
+
+    def size(self) -> int:
+        """The smallest size that holds it."""
+        return self._sizes()[0]
+
+    def arrays(self) -> tuple[Any, ...]:
+        room = CAPACITIES[self.size()].addresses
+        return (*self.addresses, *[None] * (room - len(self.addresses)))
+
+    def numbers(self, header: Mapping[str, Any]) -> tuple[Any, ...]:
+        of = CAPACITIES[self.size()]
+        numbers = [*self.layout.header.row(header), *self.constants]
+        numbers += [0] * (of.constants - len(self.constants))
+        for record, rows, room in (
+            (STREAM, self.streams, of.streams),
+            (PART, self.parts, of.parts),
+        ):
+            for values in rows:
+                numbers += record.row(values)
+            numbers += [0] * (len(record.names) * (room - len(rows)))
+        return tuple(numbers)
+
+
+def define(name: str, header: Mapping[str, Sequence[str]]) -> Layout:
+    """A kind of table, and the C header ``<name>.table`` that its kernel includes."""
+    layout = Layout(Record(name.capitalize(), header))
+    for wide in ("int64", "float64"):
+        for size in range(len(CAPACITIES)):
+            assert layout.dtype(wide, size).itemsize <= _LIMIT, name
+    GENERATED[f"{name}.table"] = layout.c()
+    return layout
+
+
+def types(more: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The specialisations of a kernel with a table: clock, size, and what else it has."""
+    return [
+        (wide, size, *rest)
+        for wide in ("int64", "float64")
+        for size in range(len(CAPACITIES))
+        for rest in more
+    ]
+
+
+FUSE = define(
+    "fuse",
+    {
+        "time": ("t_start",),
+        "double": ("hz", "ticks"),
+        "int64": ("items", "tgt_row", "tgt_step", "out_row"),
+        "int": ("streams", "first_stream", "valid_step", "blocks"),
+        "u8": ("tgt_times", "tgt_lengths", "starts", "ends", "times", "index", "weight", "found",
+               "narrow_targets", "narrow_tgt_lengths", "hull", "given_start", "chained"),
+    },
+)  # fmt: skip

@@ -1,0 +1,612 @@
+"""Parts: columns of a stream that are made in one way, target by target.
+
+dtypes are codes, as the kernels have them: the pairs that most data come in have code of their own,
+the rest goes element by element.
+"""
+
+import numpy as np
+from numba.extending import overload
+
+from . import DType, inline, narrow, row, widen
+from .locate import (
+    AKIMA,
+    ANY,
+    CATMULL_ROM,
+    EMPTY,
+    FILL,
+    LEFT,
+    LINEAR,
+    MAKIMA,
+    MAX,
+    MEAN,
+    NAN,
+    NEAREST,
+    PCHIP,
+    RIGHT,
+    SUM,
+    locate,
+)  # fmt: skip
+from .rotation import CANONICAL, QUAT_WXYZ, as_stored, canonical, in_order, turn
+from .time import (
+    elapsed,
+    first_at,
+    is_nan,
+    position,
+    stamp,
+    upper_bound,
+)  # fmt: skip
+
+F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
+TOLERANT = 16
+
+_NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+          "uint16", "uint32", "uint64", "bool")  # fmt: skip
+(D_F16, D_BF16, D_F32, D_F64, D_I8, D_I16, D_I32, D_I64, D_U8, D_U16, D_U32, D_U64, D_BOOL) = (
+    DType(name) for name in _NAMES
+)
+
+
+@inline
+def size_of(code):
+    if code in (F64, I64, U64):
+        return 8
+    if code in (F32, I32, U32):
+        return 4
+    return 2 if code in (F16, BF16, I16, U16) else 1
+
+
+@inline
+def is_wide(code):
+    return code in (F64, I32, I64, U32, U64)
+
+
+@inline
+def nan_bits(code):
+    if code == F16:
+        return 0x7E00
+    if code == BF16:
+        return 0x7FFF
+    if code == F32:
+        return 0x7FC00000
+    return 0x7FF8000000000000 if code == F64 else 0
+
+
+@inline
+def _element(address, i, X, C):
+    return widen(row(address, i, 1, X)[0], X, C)
+
+
+@inline
+def read(code, address, i, C):
+    """An element of any dtype as a number of the computed type C."""
+    if code == F32:
+        return _element(address, i, D_F32, C)
+    if code == F64:
+        return _narrowed(row(address, i, 1, D_F64)[0], C)
+    if code == F16:
+        return _element(address, i, D_F16, C)
+    if code == BF16:
+        return _element(address, i, D_BF16, C)
+    if code in (U8, BOOL):
+        return _element(address, i, D_U8, C)
+    if code == I8:
+        return _element(address, i, D_I8, C)
+    if code == I16:
+        return _element(address, i, D_I16, C)
+    if code == U16:
+        return _element(address, i, D_U16, C)
+    if code == I32:
+        return _narrowed(row(address, i, 1, D_I32)[0], C)
+    if code == U32:
+        return _narrowed(row(address, i, 1, D_U32)[0], C)
+    if code == I64:
+        return _narrowed(row(address, i, 1, D_I64)[0], C)
+    return _narrowed(row(address, i, 1, D_U64)[0], C)
+
+
+def _narrowed(x, C):
+    """As C: those that float cannot hold are never read with C float."""
+    raise NotImplementedError
+
+
+@overload(_narrowed)
+def _narrowed_as(x, C):
+    of = np.float64 if C.dtype == "float64" else np.float32
+    return lambda x, C: of(x)
+
+
+@inline
+def put(code, address, i, x):
+    """A computed number as an element of any dtype."""
+    if code == F32:
+        row(address, i, 1, D_F32)[0] = narrow(x, D_F32)
+    elif code == F64:
+        row(address, i, 1, D_F64)[0] = narrow(x, D_F64)
+    elif code == F16:
+        row(address, i, 1, D_F16)[0] = narrow(x, D_F16)
+    elif code == BF16:
+        row(address, i, 1, D_BF16)[0] = narrow(x, D_BF16)
+    elif code == U8:
+        row(address, i, 1, D_U8)[0] = narrow(x, D_U8)
+    elif code == I8:
+        row(address, i, 1, D_I8)[0] = narrow(x, D_I8)
+    elif code == I16:
+        row(address, i, 1, D_I16)[0] = narrow(x, D_I16)
+    elif code == U16:
+        row(address, i, 1, D_U16)[0] = narrow(x, D_U16)
+    elif code == I32:
+        row(address, i, 1, D_I32)[0] = narrow(x, D_I32)
+    elif code == U32:
+        row(address, i, 1, D_U32)[0] = narrow(x, D_U32)
+    elif code == I64:
+        row(address, i, 1, D_I64)[0] = narrow(x, D_I64)
+    elif code == U64:
+        row(address, i, 1, D_U64)[0] = narrow(x, D_U64)
+    else:
+        row(address, i, 1, D_BOOL)[0] = x != 0
+
+
+@inline
+def put_bits(code, address, i, bits):
+    """The low bytes of a word, as many as an element has."""
+    size = size_of(code)
+    if size == 8:
+        row(address, i, 1, D_I64)[0] = bits
+    elif size == 4:
+        row(address, i, 1, D_U32)[0] = np.uint32(bits)
+    elif size == 2:
+        row(address, i, 1, D_U16)[0] = np.uint16(bits)
+    else:
+        row(address, i, 1, D_U8)[0] = np.uint8(bits)
+
+
+@inline
+def copy_bits(code, source, i, target, k, n):
+    """n elements, bit by bit."""
+    size = size_of(code)
+    if size == 8:
+        row(target, k, n, D_I64)[:] = row(source, i, n, D_I64)
+    elif size == 4:
+        row(target, k, n, D_U32)[:] = row(source, i, n, D_U32)
+    elif size == 2:
+        row(target, k, n, D_U16)[:] = row(source, i, n, D_U16)
+    else:
+        row(target, k, n, D_U8)[:] = row(source, i, n, D_U8)
+
+
+# ----------------------------------------------------------------------------------------- curves
+
+
+@inline
+def stencil(clock, n, i0, i1, start, step, method, around, ratio, weight, C, W):
+    """The neighbours of an interval, and what its slopes are made of: how many there are on each
+    side, their samples in `around` (y[-2], y[-1], y[2], y[3]), the length of the interval over
+    theirs in `ratio` (-1, 1, -2, 2), and weights of slopes, two at each end. A repeated stamp is a
+    jump, which ends a curve."""
+    t0, t1 = stamp(clock, i0, W), stamp(clock, i1, W)
+    h = _narrowed(elapsed(t1, t0, W), C)
+    left, right, far_left, far_right = h, h, h, h
+    lefts, rights = 0, 0
+    two = _narrowed(2, C)
+    if i0 > 0:
+        t = stamp(clock, i0 - 1, W)
+        if t < t0:
+            lefts = 1
+            left = _narrowed(elapsed(t0, t, W), C)
+            around[1] = start + position(clock, i0 - 1) * step
+            if i0 > 1 and method >= AKIMA:
+                u = stamp(clock, i0 - 2, W)
+                if u < t:
+                    lefts = 2
+                    far_left = _narrowed(elapsed(t, u, W), C)
+                    around[0] = start + position(clock, i0 - 2) * step
+    if i1 + 1 < n:
+        t = stamp(clock, i1 + 1, W)
+        if not is_nan(t, W) and t > t1:
+            rights = 1
+            right = _narrowed(elapsed(t, t1, W), C)
+            around[2] = start + position(clock, i1 + 1) * step
+            if i1 + 2 < n and method >= AKIMA:
+                u = stamp(clock, i1 + 2, W)
+                if not is_nan(u, W) and u > t:
+                    rights = 2
+                    far_right = _narrowed(elapsed(u, t, W), C)
+                    around[3] = start + position(clock, i1 + 2) * step
+    ratio[0], ratio[1], ratio[2], ratio[3] = h / left, h / right, h / far_left, h / far_right
+    if method == CATMULL_ROM:
+        weight[0], weight[2] = h / (h + left), h / (h + right)
+    elif method == PCHIP:
+        if lefts:
+            w1, w2 = two * h + left, h + two * left
+            weight[0], weight[1] = w1 / (w1 + w2), w2 / (w1 + w2)
+        else:
+            weight[0], weight[1] = (two * h + right) / (h + right), h / (h + right)
+        if rights:
+            w1, w2 = two * right + h, right + two * h
+            weight[2], weight[3] = w1 / (w1 + w2), w2 / (w1 + w2)
+        else:
+            weight[2], weight[3] = (two * h + left) / (h + left), h / (h + left)
+    return lefts, rights
+
+
+@inline
+def harmonic(a, b, wa, wb, C):
+    """The slope at a sample between slopes a and b of its two intervals, 0 at an extremum."""
+    if a != a or b != b:
+        return a + b
+    if (a > 0 and b > 0) or (a < 0 and b < 0):
+        return a * (b / (wa * b + wb * a))
+    return _narrowed(0, C)
+
+
+@inline
+def at_the_end(a, b, wa, wb, C):
+    """The slope at the end of a curve, whose last interval has slope a and the one before b."""
+    slope = wa * a - wb * b
+    along = (slope > 0 and a > 0) or (slope < 0 and a < 0)
+    opposed = not ((a > 0 and b > 0) or (a < 0 and b < 0) or (a == 0 and b == 0))
+    if not along:
+        return a + b if a != a or b != b else _narrowed(0, C)
+    three = _narrowed(3, C)
+    return three * a if opposed and abs(slope) > three * abs(a) else slope
+
+
+@inline
+def akima(m1, m2, m3, m4, modified, C):
+    """The slope between slopes m2 and m3 of the two intervals beside a sample, m1 and m4 beyond.
+    Slopes are equal where they are so beside those at hand: SciPy asks the whole series."""
+    half = _narrowed(0.5, C)
+    a, b = abs(m4 - m3), abs(m2 - m1)
+    if modified:
+        a = a + half * abs(m4 + m3)
+        b = b + half * abs(m2 + m1)
+    total = a + b
+    largest = max(max(abs(m1), abs(m2)), max(abs(m3), abs(m4)))
+    if total <= _narrowed(1e-9, C) * largest:
+        return _narrowed(0, C) if modified else half * (m4 + m1)
+    return _narrowed(0, C) if total == 0 else (a * m2 + b * m3) / total
+
+
+@inline
+def hermite(method, lefts, rights, ratio, weight, w, far_left, left, y0, y1, right, far_right, C):
+    """The cubic of an interval, in units of its length."""
+    two, three = _narrowed(2, C), _narrowed(3, C)
+    m = y1 - y0
+    d0, d1 = m, m
+    if method == CATMULL_ROM:
+        if lefts:
+            d0 = (y1 - left) * weight[0]
+        if rights:
+            d1 = (right - y0) * weight[2]
+    else:
+        before, after = (y0 - left) * ratio[0], (right - y1) * ratio[1]
+        if method == PCHIP:
+            if lefts:
+                d0 = harmonic(before, m, weight[0], weight[1], C)
+            elif rights:
+                d0 = at_the_end(m, after, weight[0], weight[1], C)
+            if rights:
+                d1 = harmonic(m, after, weight[2], weight[3], C)
+            elif lefts:
+                d1 = at_the_end(m, before, weight[2], weight[3], C)
+        elif lefts or rights:
+            # Beyond the ends the slopes go on as they changed last.
+            if not lefts:
+                before = two * m - after
+            if not rights:
+                after = two * m - before
+            first = (left - far_left) * ratio[2] if lefts == 2 else two * before - m
+            last = (far_right - right) * ratio[3] if rights == 2 else two * after - m
+            d0 = akima(first, before, m, after, method == MAKIMA, C)
+            d1 = akima(before, m, after, last, method == MAKIMA, C)
+    v, ww = _narrowed(1, C) - w, w * w
+    return y0 + (ww * (three - two * w) * m + (w * (v * v) * d0 - ww * v * d1))
+
+
+@inline
+def normalised(x, affine, size, column, C):
+    """clip((x - shift) * scale + offset, low, high), each for every column."""
+    a = row(affine, 0, 5 * size, C)
+    i = 0 if size == 1 else column % size
+    y = (x - a[i]) * a[size + i] + a[2 * size + i]
+    low, high = a[3 * size + i], a[4 * size + i]
+    return low if y < low else high if y > high else y
+
+
+# ------------------------------------------------------------------------------------- reductions
+
+
+@inline
+def nearer_to_first(clock, n, a, b, W):
+    """The number of samples that are nearer to a than to b > a; a tie is a's."""
+    lo, hi = 0, n
+    while lo < hi:
+        mid = lo + (hi - lo) // 2
+        s = stamp(clock, mid, W)
+        if not is_nan(s, W) and (
+            s <= a or (s < b and elapsed(s, a, W) <= elapsed(b, s, W))
+        ):  # fmt: skip
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
+def mirrored(q, other, W):
+    """Where a neighbour of q would be, were it as far as the other one."""
+    raise NotImplementedError
+
+
+@overload(mirrored)
+def _mirrored(q, other, W):
+    if W.dtype == "int64":
+        return lambda q, other, W: 2 * q - other
+    return lambda q, other, W: q - (other - q)
+
+
+@inline
+def reduced_span(clock, n, q, has_before, before, has_after, after, W):
+    """The samples of a reduction: those nearer to target q than to its neighbours, and at either
+    end of the targets as far outward as inward."""
+    if not has_before and not has_after:  # a lone target: what is stamped with it
+        hi = upper_bound(clock, n, q, 0, W)
+        lo = hi
+        if hi > 0 and stamp(clock, hi - 1, W) == q:
+            lo = first_at(clock, hi, q, W)
+        return lo, hi
+    if not has_before:
+        before = mirrored(q, after, W)
+    if not has_after:
+        after = mirrored(q, before, W)
+    return nearer_to_first(clock, n, before, q, W), nearer_to_first(clock, n, q, after, W)
+
+
+@inline
+def extreme(method, data, start, lo, n, step, d, clock, X):
+    """The largest or smallest of 64-bit integers, which no float could hold."""
+    best = row(data, start + position(clock, lo) * step + d, 1, X)[0]
+    for k in range(1, n):
+        v = row(data, start + position(clock, lo + k) * step + d, 1, X)[0]
+        if (v > best) if method == MAX else (v < best):
+            best = v
+    return best
+
+
+@inline
+def reduced(method, x, data, start, lo, n, step, d, clock, C):
+    """The samples of a span, in the order of time, so that sums repeat."""
+    total = _narrowed(0, C)
+    for k in range(n):
+        v = read(x, data, start + position(clock, lo + k) * step + d, C)
+        if method == ANY:
+            if v != 0:
+                return _narrowed(1, C)
+        elif method < MAX:
+            total = total + v
+        elif k == 0 or v != v or ((v > total) if method == MAX else (v < total)):
+            total = v
+            if v != v:
+                return v
+    return total / _narrowed(n, C) if method == MEAN else total
+
+
+# ---------------------------------------------------------------------------------------- a target
+
+
+@inline
+def part_target(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
+                before, has_after, after, start, y, around, ratio, weight, a, b, r, C,
+                W):  # fmt: skip
+    """Locate one target of a part and write it at y. Returns (index, w, valid)."""
+    method, x_code, y_code = part.method, part.x, part.y
+    step, width, groups, stride = part.data_step, part.width, part.groups, part.stride
+    column = np.int64(part.column)
+    zero = _narrowed(0, C)
+    located = method
+    if method >= CATMULL_ROM:
+        located = NEAREST if method >= MEAN else LINEAR
+    i0, i1, w, ok = -1 - EMPTY, 0, zero, False
+    lo, count = 0, 0
+    if given:
+        if method >= MEAN and not is_nan(q, W):
+            lo, hi = reduced_span(clock, n, q, has_before, before, has_after, after, W)
+            count = max(hi - lo, 0)
+        if count > 0:
+            i0, i1, ok = lo, lo, True
+        elif method not in (SUM, ANY) or is_nan(q, W):
+            i0, i1, w, ok = locate(
+                clock, n, q, j, located, part.left, part.right, stream.tolerance,
+                unlimited(stream, W), stream.max_gap, C, C, W,
+            )  # fmt: skip
+            ok = ok and method < MEAN
+    if part.fill and not ok:
+        i0, w, count = -1 - FILL, zero, 0
+
+    if i0 < 0:
+        write_constant(part, i0, out, y, constants)
+        return np.int64(-1), w, ok
+
+    index = position(clock, i0)
+    x0, x1 = start + index * step, start + position(clock, i1) * step
+    if part.rotation:
+        for g in range(groups):
+            d = g * stride + column
+            gap = np.int64(part.rotation_row) - 3
+            for c in range(width):
+                at = d + c + c // 3 * gap
+                a[c], b[c] = read(x_code, data, x0 + at, C), read(x_code, data, x1 + at, C)
+            if w != 0:
+                if not turn(part.rotation, 3, part.flags, a, b, w, r, C, C):
+                    ok = False
+            else:
+                r[:] = a
+                if part.rotation <= QUAT_WXYZ and part.flags & CANONICAL:
+                    stored = (a[0], a[1], a[2], a[3])
+                    stored = as_stored(part.rotation, canonical(in_order(part.rotation, stored)))
+                    r[0], r[1], r[2], r[3] = stored
+            for c in range(width):
+                at = d + c + c // 3 * gap
+                v = r[c]
+                if affine != 0:
+                    v = normalised(v, affine, part.affine_size, at, C)
+                put(y_code, out, y + at, v)
+    elif count > 0:
+        exact = x_code == y_code and affine == 0 and method >= MAX and method != ANY
+        for g in range(groups):
+            for d in range(g * stride + column, g * stride + column + width):
+                if exact and x_code == I64:
+                    best = extreme(method, data, start, lo, count, step, d, clock, D_I64)
+                    row(out, y + d, 1, D_I64)[0] = best
+                elif exact and x_code == U64:
+                    most = extreme(method, data, start, lo, count, step, d, clock, D_U64)
+                    row(out, y + d, 1, D_U64)[0] = most
+                else:
+                    v = reduced(method, x_code, data, start, lo, count, step, d, clock, C)
+                    if affine != 0:
+                        v = normalised(v, affine, part.affine_size, d, C)
+                    put(y_code, out, y + d, v)
+    elif affine == 0 and (w == 0 or method == LINEAR):
+        sampled(part, data, x0, x1, w, out, y, C)
+    else:
+        lefts, rights = 0, 0
+        if w != 0 and method >= CATMULL_ROM:
+            lefts, rights = stencil(
+                clock, n, i0, i1, start, step, method, around, ratio, weight, C, W
+            )
+        for g in range(groups):
+            for d in range(g * stride + column, g * stride + column + width):
+                v = read(x_code, data, x0 + d, C)
+                if w != 0:
+                    v1 = read(x_code, data, x1 + d, C)
+                    if method >= CATMULL_ROM:
+                        before_, after_, first, last = v, v1, v, v1
+                        if lefts:
+                            before_ = read(x_code, data, around[1] + d, C)
+                            first = before_
+                        if rights:
+                            after_ = read(x_code, data, around[2] + d, C)
+                            last = after_
+                        if lefts == 2:
+                            first = read(x_code, data, around[0] + d, C)
+                        if rights == 2:
+                            last = read(x_code, data, around[3] + d, C)
+                        v = hermite(method, lefts, rights, ratio, weight, w, first, before_, v, v1,
+                                    after_, last, C)  # fmt: skip
+                    else:
+                        v = v + w * (v1 - v)
+                if affine != 0:
+                    v = normalised(v, affine, part.affine_size, d, C)
+                put(y_code, out, y + d, v)
+    return index, w, ok
+
+
+@inline
+def linear(data, x0, x1, out, y, column, width, groups, stride, w, X):
+    for g in range(groups):
+        d = g * stride + column
+        u, v, z = (
+            row(data, x0 + d, width, X),
+            row(data, x1 + d, width, X),
+            row(out, y + d, width, X),
+        )
+        for c in range(width):
+            z[c] = u[c] + w * (v[c] - u[c])
+
+
+@inline
+def write_constant(part, i0, out, y, constants):
+    """The constant with the code -1 - i0 in all columns of a part."""
+    bits = 0
+    if i0 == -1 - NAN:
+        bits = nan_bits(part.y)
+    elif i0 == -1 - LEFT:
+        bits = constants[part.left_value]
+    elif i0 == -1 - RIGHT:
+        bits = constants[part.right_value]
+    elif i0 == -1 - FILL:
+        bits = constants[part.fill_value]
+    column, gap = np.int64(part.column), np.int64(part.rotation_row) - 3
+    for g in range(part.groups):
+        for c in range(part.width):
+            at = c + c // 3 * gap if part.rotation else c
+            put_bits(part.y, out, y + g * part.stride + column + at, bits)
+
+
+@inline
+def unlimited(stream, W):
+    """How far the chosen sample may be."""
+    return stream.tolerance if stream.flags & TOLERANT else _none(W)
+
+
+@inline
+def sampled(part, data, x0, x1, w, out, y, C):
+    """All columns of a part from one sample, or linearly between two."""
+    column = np.int64(part.column)
+    width, groups, stride = np.int64(part.width), np.int64(part.groups), np.int64(part.stride)
+    if w == 0 and part.x == part.y:
+        for g in range(groups):
+            d = g * stride + column
+            copy_bits(part.x, data, x0 + d, out, y + d, width)
+    elif w != 0 and part.x == F32 and part.y == F32:
+        linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F32)
+    elif w != 0 and part.x == F64 and part.y == F64:
+        linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F64)
+    else:
+        for g in range(groups):
+            for d in range(g * stride + column, g * stride + column + width):
+                v = read(part.x, data, x0 + d, C)
+                if w != 0:
+                    v = v + w * (read(part.x, data, x1 + d, C) - v)
+                put(part.y, out, y + d, v)
+
+
+def make_part(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
+              before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
+              LEVEL):  # fmt: skip
+    """Locate one target of a part and write it at y. Returns (index, w, valid)."""
+    raise NotImplementedError
+
+
+@overload(make_part)
+def _make_part(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
+               before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
+               LEVEL):  # fmt: skip
+    def plain(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
+              before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
+              LEVEL):  # fmt: skip
+        i0, i1, w, ok = -1 - EMPTY, 0, _narrowed(0, C), False
+        if given:
+            i0, i1, w, ok = locate(
+                clock, n, q, j, part.method, part.left, part.right, stream.tolerance,
+                unlimited(stream, W), stream.max_gap, C, C, W,
+            )  # fmt: skip
+        if part.fill and not ok:
+            i0, w = -1 - FILL, _narrowed(0, C)
+        if i0 < 0:
+            write_constant(part, i0, out, y, constants)
+            return np.int64(-1), w, ok
+        index, step = position(clock, i0), part.data_step
+        sampled(part, data, start + index * step, start + position(clock, i1) * step, w, out, y, C)
+        return index, w, ok
+
+    def full(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
+             before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
+             LEVEL):  # fmt: skip
+        return part_target(
+            stream, part, data, out, affine, constants, clock, n, q, j, given, has_before, before,
+            has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
+        )  # fmt: skip
+
+    return full if LEVEL.dtype == "1" else plain
+
+
+def _none(W):
+    """No limit."""
+    raise NotImplementedError
+
+
+@overload(_none)
+def _no_limit(W):
+    if W.dtype == "int64":
+        return lambda W: np.int64(-1)
+    return lambda W: -1.0
