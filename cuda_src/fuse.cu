@@ -82,7 +82,10 @@ __global__ void __launch_bounds__(256, 2)
                                                       : item)
                                        : nullptr;
                 if (at) *at = ok && (p == 0 || *at);
-                if (LEVEL) ((Place<1>&)place).valid = at;
+                if (LEVEL) {
+                    ((Place<1>&)place).mark = at;
+                    ((Place<1>&)place).undefined = false;
+                }
                 if (p == 0 && header.index) {
                     ((int*)table.at[header.index])[item] = (int)index;
                     if (is_wide(part.x) || is_wide(part.y))

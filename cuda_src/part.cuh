@@ -10,7 +10,8 @@
 #include "rotation.cuh"
 
 enum Flag {
-    NARROW_TIMES = 1, NARROW_LENGTHS = 2, NARROW_OFFSETS = 4, NARROW_LATENCIES = 8, TOLERANT = 16
+    NARROW_TIMES = 1, NARROW_LENGTHS = 2, NARROW_OFFSETS = 4, NARROW_LATENCIES = 8, TOLERANT = 16,
+    REFLECT = 32
 };
 enum Code { F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL };
 
@@ -93,8 +94,8 @@ template <typename W, typename Table>
 __device__ __forceinline__ Row<W> stream_row(const Table& table, const Stream<W>& s, int64 b,
                                              double ticks) {
     return row_of(b, s.samples, table.at[s.times], (const int64*)table.at[s.order],
-                  table.at[s.lengths], table.at[s.offsets], table.at[s.latencies], s.src_row,
-                  s.src_step, s.flags & NARROW_TIMES ? 4 : 8, s.flags & NARROW_LENGTHS ? 4 : 8,
+                  table.at[s.lengths], table.at[s.offsets], table.at[s.latencies],
+                  s.src_row_or_episodes, s.src_step, s.flags & NARROW_TIMES ? 4 : 8, s.flags & NARROW_LENGTHS ? 4 : 8,
                   s.flags & NARROW_OFFSETS ? 4 : 8, s.flags & NARROW_LATENCIES ? 4 : 8, s.latency,
                   of_bits<W>(table.constants[s.uniform]),
                   of_bits<double>(table.constants[s.uniform + 1]), ticks);
@@ -123,7 +124,7 @@ template <> struct Place<1> {
     int64 x0, x1, y;
     double w;
     int code;
-    bool *valid;  // where to say that a rotation is undefined
+    bool *mark, undefined;  // where to say that a rotation is undefined, and how
     int left, right;  // neighbours there are on each side, at most 2
     int64 around[4];  // y[-2], y[-1], y[2], y[3]
     Number ratio[4];  // length of the interval over that of its neighbours -1, 1, -2, 2
@@ -601,7 +602,7 @@ __device__ void write_rotation(const Part<W>& part, const void* data, void* out,
                 r[3] = q.w;
             }
         }
-        if (!defined && place.valid) *place.valid = false;
+        if (!defined && place.mark) *place.mark = place.undefined;
         if (vector && !affine) {
             Pack<float, 4> p;
 #pragma unroll

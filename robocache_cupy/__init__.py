@@ -1,8 +1,45 @@
 """Robot time and robot space, as arrays: GPU-accelerated, for any framework that speaks DLPack."""
 
+from .asof import asof_index
+from .episodes import relabel_goals, window_index
+from .fuse import Fused, Stream, fuse_multimodal, fused_multimodal_alignment, time_grid
+from .interp import interp
+from .latency import estimate_latency, random_latency
+from .normalize import Normalization, compute_stats, normalization, normalize, unnormalize
+from .pose import interpolate_poses, interpolate_quaternions, slerp, unwrap_quaternions
 from .resample import resample_trajectories
+from .timing import TimingReport, timing_report
+from .windows import Windows, sample_windows
 
 __version__ = "0.1.0"
 __api_version__ = "1"
 
-__all__ = ["__api_version__", "__version__", "resample_trajectories"]
+__all__ = [
+    "Fused",
+    "Normalization",
+    "Stream",
+    "TimingReport",
+    "Windows",
+    "__api_version__",
+    "__version__",
+    "asof_index",
+    "compute_stats",
+    "estimate_latency",
+    "fuse_multimodal",
+    "fused_multimodal_alignment",
+    "interp",
+    "interpolate_poses",
+    "interpolate_quaternions",
+    "normalization",
+    "normalize",
+    "random_latency",
+    "relabel_goals",
+    "resample_trajectories",
+    "sample_windows",
+    "slerp",
+    "time_grid",
+    "timing_report",
+    "unnormalize",
+    "unwrap_quaternions",
+    "window_index",
+]

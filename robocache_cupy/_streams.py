@@ -509,7 +509,7 @@ def add_stream(
         "tolerance": duration("tolerance", 0.0 if x.tolerance is None else x.tolerance, clock),
         "max_gap": duration("max_gap", x.max_gap, clock),
         "samples": shape.samples,
-        "src_row": shape.src_row,
+        "src_row_or_episodes": shape.src_row,
         "src_step": shape.src_step,
         "targets": targets,
         "parts": len(x.columns),

@@ -26,6 +26,7 @@ _ROUNDING = 1e-12  # of the largest value: what changes less does not change
 _SAMPLES = 16  # steps of the slower sensor that must overlap at the least
 _BLOCK = 1 << 16  # points of the coarse grid that are correlated at a time
 _PHASES = 4  # points for each step of the faster sensor
+_SMOOTH = 64  # points for each window, within which a speed hardly changes
 _POINTS = 1 << 17  # that the lag is refined with, at most
 _AGREE = 0.8  # directions that correlate less than this share of the speeds do are not comparable
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -141,7 +142,7 @@ def estimate_latency(
         _motion(name, values, _since(times, origin, clock), kind, window)
         for name, (values, times) in whole.items()
     )
-    lag, score = _refine(a, b, *_search(a, b, limit), limit)
+    lag, score = _refine(a, b, _search(a, b, limit), limit)
     return (lag, score) if return_score else lag
 
 
@@ -299,9 +300,9 @@ def _velocity(m: _Motion, t: Floats, frame: float = BODY) -> tuple[Floats, NDArr
     return axis * (angle / np.where(sine > 0, sine, 1.0) / m.window), valid
 
 
-def _search(x: _Motion, y: _Motion, limit: float) -> tuple[float, float]:
-    """The lag of the grid with the highest correlation, and the step of the grid."""
-    h = min(min(x.step, y.step) / 2, limit)
+def _search(x: _Motion, y: _Motion, limit: float) -> float:
+    """The lag of a grid with the highest correlation."""
+    h = min(x.step / 2, y.step / 2, limit / 4)
     reach = math.ceil(limit / h)
     start = max(x.times[0], y.times[0] - limit)
     points = math.floor((min(x.times[-1], y.times[-1] + limit) - start) / h) + 1
@@ -347,7 +348,7 @@ def _search(x: _Motion, y: _Motion, limit: float) -> tuple[float, float]:
             f"the correlation of x and y is highest at a lag of {(best - reach) * h:+.3f} s, the "
             "end of what was searched: give a larger max_lag, or longer recordings"
         )
-    return (best - reach) * h, h
+    return (best - reach) * h
 
 
 def _too_short(overlap: float, need: float) -> str:
@@ -380,11 +381,11 @@ def _instants(start: float, span: float, step: float) -> Floats:
     return start + (i + (i * _GOLDEN) % 1.0) * (span / n)
 
 
-def _refine(x: _Motion, y: _Motion, lag: float, h: float, limit: float) -> tuple[float, float]:
+def _refine(x: _Motion, y: _Motion, lag: float, limit: float) -> tuple[float, float]:
     """The highest correlation near a lag, at the same instants for all lags."""
     start = max(x.times[0], y.times[0] - lag)
     span = min(x.times[-1], y.times[-1] - lag) - start
-    t = _instants(start, span, min(x.step, y.step) / _PHASES)
+    t = _instants(start, span, max(min(x.step, y.step) / _PHASES, x.window / _SMOOTH))
 
     def speed(m: _Motion, t: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         values, valid = _scalar(m, t)
@@ -407,9 +408,11 @@ def _refine(x: _Motion, y: _Motion, lag: float, h: float, limit: float) -> tuple
         # Noise may have drawn the speeds aside, but hardly by more than they are smoothed over.
         near = np.clip(lag + np.linspace(-0.5, 0.5, 21) * x.window, -limit, limit)
         lag = float(near[np.argmax([_correlation(seen, valid, *of_y(y, t + at)) for at in near])])
-    width = max(h, x.window / 4, y.window / 4)
-    for shift in (lag - width, lag, lag + width):
-        valid &= of_y(y, t + shift)[1]
+    width = max(x.step / 2, y.step / 2, x.window / 4, y.window / 4)
+    valid &= of_y(y, t + lag)[1]
+    stays = valid & of_y(y, t + lag - width)[1] & of_y(y, t + lag + width)[1]
+    if 2 * np.count_nonzero(stays) > np.count_nonzero(valid):
+        valid = stays  # or the recordings are in such pieces that their gaps must be bridged
     t, seen = t[valid], seen[valid]
 
     def at(lag: float) -> float:
@@ -428,6 +431,8 @@ def _correlation(p: Floats, p_valid: Any, q: Floats, q_valid: Any) -> float:
         return -1.0
     p, q = p - p.mean(axis=0), q - q.mean(axis=0)
     norm = math.sqrt(float(np.sum(p * p)) * float(np.sum(q * q)))
+    if norm == 0:
+        return -1.0
     product = p.T @ q
     if product.size == 1:
         return float(product[0, 0]) / norm

@@ -593,6 +593,9 @@ def _given(stats: Any, mode: str, convention: str, eps: Any, clip: Any, mask: An
     return stats
 
 
+_THREADS = 256
+_BLOCKS = 132 * 16  # a few for each that an H200 runs at once, so that all end together
+
 _kernel = Kernel("normalize", "affine", [(x, y) for x in DATA for y in FLOATS])
 
 
@@ -642,7 +645,3 @@ def _affine(
         threads=_THREADS,
     )
     return Plan({"values": y}, [launch])
-
-
-_THREADS = 256
-_BLOCKS = 132 * 16  # a few for each that an H200 runs at once, so that all end together

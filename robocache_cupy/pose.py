@@ -58,7 +58,8 @@ def slerp(
         Quaternions of one dtype: float16, bfloat16, float32 or float64. They need not have length
         1. Their leading axes, and those of `t`, are broadcast against each other.
     t : number or array [...]
-        Where between `q0` (0) and `q1` (1); below 0 and above 1 the rotation goes on. An array has the dtype of the quaternions, float32 or float64.
+        Where between `q0` (0) and `q1` (1); below 0 and above 1 the rotation goes on. An array
+        has the dtype of the quaternions, float32 or float64.
     order : {"xyzw", "wxyz"}
         Where the real part w stands. SciPy and ROS have it last, MuJoCo and Isaac Lab first.
     shortest_path : bool
@@ -428,7 +429,8 @@ def interpolate_poses(
     >>> still, moved = np.eye(4), np.eye(4)
     >>> moved[:3, 3] = 1.0, 2.0, 3.0
     >>> times = np.array([0.0, 1.0])
-    >>> pose = rc.interpolate_poses(np.stack([still, moved]), times, np.array([0.5]), format="mat44")
+    >>> poses = np.stack([still, moved])
+    >>> pose = rc.interpolate_poses(poses, times, np.array([0.5]), format="mat44")
     >>> pose[0, :3, 3]
     array([0.5, 1. , 1.5])
     """

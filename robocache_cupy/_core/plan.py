@@ -84,7 +84,14 @@ def op(fn: Callable[P, Any]) -> Callable[P, Any]:
     return Op(fn).public
 
 
-HOST = ("lengths", "offsets", "latency")  # last words of the names of host arrays among `Arrays`
+HOST = (
+    "lengths",
+    "offsets",
+    "latency",
+    "anchors",
+    "anchor_times",
+    "anchor_episode",
+)  # last words of the names of host arrays among `Arrays`
 
 
 class Op:

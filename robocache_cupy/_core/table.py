@@ -67,13 +67,16 @@ _FORMAT["float64"] = "d"
 
 # Where the samples of a stream are in time. `tile` is the targets of a block, `first_block` the
 # first of the stream's blocks. A uniform clock has no `times`, but its start and its rate in the
-# constants from `uniform` on. The flags tell arrays of 4-byte numbers, and a given tolerance.
-NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT = 1, 2, 4, 8, 16
+# constants from `uniform` on. Packed streams of windows have no step from row to row, but a number
+# of episodes. The flags tell arrays of 4-byte numbers, a given tolerance, and padding by mirroring.
+NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT, REFLECT = (
+    1, 2, 4, 8, 16, 32
+)  # fmt: skip
 STREAM = Record(
     "Stream",
     {
         "time": ("latency", "tolerance", "max_gap"),
-        "int64": ("samples", "src_row"),
+        "int64": ("samples", "src_row_or_episodes"),
         "int": ("src_step", "first_block", "targets"),
         "u8": ("tile", "parts", "times", "order", "lengths", "offsets", "latencies", "uniform",
                "valid", "deltas", "flags"),
@@ -248,5 +251,16 @@ FUSE = define(
         "int": ("streams", "first_stream", "valid_step", "blocks"),
         "u8": ("tgt_times", "tgt_lengths", "starts", "ends", "times", "index", "weight", "found",
                "narrow_targets", "narrow_tgt_lengths", "hull", "given_start", "chained"),
+    },
+)  # fmt: skip
+
+WINDOWS = define(
+    "windows",
+    {
+        "double": ("ticks",),
+        "int64": ("anchors_count",),
+        "int": ("streams", "blocks"),
+        "u8": ("anchors", "anchor_times", "episodes", "narrow_anchors", "narrow_anchor_times",
+               "narrow_episodes"),
     },
 )  # fmt: skip

@@ -35,7 +35,7 @@ def asof_index(
             if exact != 0:
                 found[item] = first if direction == FORWARD else before
                 continue
-            before = before - 1
+            before = first - 1
         behind = direction != FORWARD and before >= 0
         if behind:
             since = elapsed(q, stamp(keys, before, W), W)

@@ -91,7 +91,8 @@ def fuse(table, lo, hi, W, SIZE, LEVEL):
             else:
                 index, w, ok = make_part(
                     stream, part, data, out, affine, constants, clock, n, q, j, t < end, has_before,
-                    before, has_after, after, start, y, around, ratio, weight, a, b_, r, FLOAT, W, LEVEL,
+                    before, has_after, after, start, y, around, ratio, weight, a, b_, r, FLOAT, W,
+                    LEVEL,
                 )  # fmt: skip
             if stream.valid:
                 place = item

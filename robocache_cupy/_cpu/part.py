@@ -37,7 +37,7 @@ from .time import (
 )  # fmt: skip
 
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
-TOLERANT = 16
+TOLERANT, REFLECT = 16, 32
 
 _NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
           "uint16", "uint32", "uint64", "bool")  # fmt: skip
@@ -394,6 +394,34 @@ def reduced(method, x, data, start, lo, n, step, d, clock, C):
 
 
 @inline
+def turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
+    """The rotations of a part, and whether all of them are defined."""
+    defined = True
+    gap = np.int64(part.rotation_row) - 3
+    for g in range(part.groups):
+        d = g * part.stride + np.int64(part.column)
+        for c in range(part.width):
+            at = d + c + c // 3 * gap
+            a[c], b[c] = read(part.x, data, x0 + at, C), read(part.x, data, x1 + at, C)
+        if w != 0:
+            if not turn(part.rotation, 3, part.flags, a, b, w, r, C, C):
+                defined = False
+        else:
+            r[:] = a
+            if part.rotation <= QUAT_WXYZ and part.flags & CANONICAL:
+                stored = (a[0], a[1], a[2], a[3])
+                stored = as_stored(part.rotation, canonical(in_order(part.rotation, stored)))
+                r[0], r[1], r[2], r[3] = stored
+        for c in range(part.width):
+            at = d + c + c // 3 * gap
+            v = r[c]
+            if affine != 0:
+                v = normalised(v, affine, part.affine_size, at, C)
+            put(part.y, out, y + at, v)
+    return defined
+
+
+@inline
 def part_target(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
                 before, has_after, after, start, y, around, ratio, weight, a, b, r, C,
                 W):  # fmt: skip
@@ -429,27 +457,8 @@ def part_target(stream, part, data, out, affine, constants, clock, n, q, j, give
     index = position(clock, i0)
     x0, x1 = start + index * step, start + position(clock, i1) * step
     if part.rotation:
-        for g in range(groups):
-            d = g * stride + column
-            gap = np.int64(part.rotation_row) - 3
-            for c in range(width):
-                at = d + c + c // 3 * gap
-                a[c], b[c] = read(x_code, data, x0 + at, C), read(x_code, data, x1 + at, C)
-            if w != 0:
-                if not turn(part.rotation, 3, part.flags, a, b, w, r, C, C):
-                    ok = False
-            else:
-                r[:] = a
-                if part.rotation <= QUAT_WXYZ and part.flags & CANONICAL:
-                    stored = (a[0], a[1], a[2], a[3])
-                    stored = as_stored(part.rotation, canonical(in_order(part.rotation, stored)))
-                    r[0], r[1], r[2], r[3] = stored
-            for c in range(width):
-                at = d + c + c // 3 * gap
-                v = r[c]
-                if affine != 0:
-                    v = normalised(v, affine, part.affine_size, at, C)
-                put(y_code, out, y + at, v)
+        if not turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
+            ok = False
     elif count > 0:
         exact = x_code == y_code and affine == 0 and method >= MAX and method != ANY
         for g in range(groups):
@@ -498,6 +507,36 @@ def part_target(stream, part, data, out, affine, constants, clock, n, q, j, give
                     v = normalised(v, affine, part.affine_size, d, C)
                 put(y_code, out, y + d, v)
     return index, w, ok
+
+
+def sample_part(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+    """Write one sample, or the constant with this code, as all columns of a part."""
+    raise NotImplementedError
+
+
+@overload(sample_part)
+def _sample_part(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+    def plain(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+        if code >= 0:
+            write_constant(part, -1 - code, out, y, constants)
+        else:
+            sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
+
+    def full(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+        if code >= 0:
+            write_constant(part, -1 - code, out, y, constants)
+        elif part.rotation:
+            turned(part, data, x0, x0, _narrowed(0, C), out, y, affine, a, a, r, C)
+        elif affine == 0:
+            sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
+        else:
+            for g in range(part.groups):
+                first = g * part.stride + np.int64(part.column)
+                for d in range(first, first + part.width):
+                    v = read(part.x, data, x0 + d, C)
+                    put(part.y, out, y + d, normalised(v, affine, part.affine_size, d, C))
+
+    return full if LEVEL.dtype == "1" else plain
 
 
 @inline

@@ -1,0 +1,154 @@
+// Windows of packed episodes. What the kernel computes is defined by the function of the same name in
+// robocache_cupy/_cpu/windows.py; the table's fields are those of _core/table.py.
+
+#include "common.cuh"
+#include "windows.table"
+#include "part.cuh"
+
+// The episode of a sample: the last that begins at or before it.
+__device__ __forceinline__ int64 episode_of(int64 sample, const void* offsets, int64 width,
+                                            int64 episodes) {
+    int64 lo = 0, hi = episodes;
+    while (lo < hi) {
+        const int64 mid = lo + (hi - lo) / 2;
+        if (load<int64>(offsets, width, mid) <= sample) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo - 1;
+}
+
+__device__ __forceinline__ int64 plus(int64 t, int64 duration) {
+    return t == NAT ? t : (int64)((uint64)t + (uint64)duration);
+}
+__device__ __forceinline__ double plus(double t, double duration) { return t + duration; }
+
+// Sample i of n, mirrored at the first and last of them as often as it takes.
+__device__ __forceinline__ int64 mirrored_index(int64 i, int64 n) {
+    const int64 period = 2 * (n - 1);
+    if (period == 0) return 0;
+    int64 k = i % period;
+    if (k < 0) k += period;
+    return k < n ? k : period - k;
+}
+
+//   anchors a0 a1 a2 ...   deltas d0 d1 ... of each key
+//      │
+//      ├─ episode [from, to) of the anchor, by a search of the offsets
+//      └─ window k: sample a + dk, or the time of the anchor + dk and a search of the episode's clock
+//
+// Windows are written as the streams of fuse.cu are: a block takes a tile of one key, finds the
+// samples of each element of its windows, and moves the rows with all of its threads.
+template <typename W, int SIZE, int LEVEL>
+__global__ void __launch_bounds__(256, 2)
+    windows(const __grid_constant__ WindowsTable<W, SIZE> table) {
+    __shared__ Place<LEVEL> places[128];
+    __shared__ int64 constants[5];
+    const Windows<W>& header = table.header;
+    for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
+        int s = 0, first_part = 0;
+        while (s + 1 < header.streams && block >= table.streams[s + 1].first_block)
+            first_part += table.streams[s++].parts;
+        const Stream<W>& stream = table.streams[s];
+        const int64 T = stream.targets, items = header.anchors_count * T;
+        const int64 begin = (block - stream.first_block) * stream.tile;
+        const int n = (int)(items - begin < stream.tile ? items - begin : stream.tile);
+        const void* const offsets = table.at[stream.offsets];
+        const int64 offsets_width = stream.flags & NARROW_OFFSETS ? 4 : 8;
+        const int64 stamp_width = stream.flags & NARROW_TIMES ? 4 : 8;
+        const void* const stamps = table.at[stream.times];
+        bool* const padding = (bool*)table.at[stream.valid];
+        for (int p = 0; p < stream.parts; ++p) {
+            const Part<W>& part = table.parts[first_part + p];
+            if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+                constants[EMPTY] = 0;
+                constants[NOT_A_NUMBER] = nan_bits(part.y);
+                constants[AT_LEFT] = table.constants[part.left_value];
+                constants[AT_RIGHT] = table.constants[part.right_value];
+                constants[FILLED] = table.constants[part.fill_value];
+            }
+            for (int i = threadIdx.x; i < n; i += blockDim.x) {
+                const int64 item = begin + i;
+                const int64 a = row_of_target(item, T), k = item - a * T;
+                int64 anchor = 0;
+                if (header.anchors)
+                    anchor = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8, a);
+                int64 episode;
+                if (header.episodes)
+                    episode = load<int64>(table.at[header.episodes], header.narrow_episodes ? 4 : 8,
+                                          a);
+                else
+                    episode = episode_of(anchor, offsets, offsets_width, stream.src_row_or_episodes);
+                const bool known = episode >= 0 && episode < stream.src_row_or_episodes;
+                Row<W> row;
+                row.first = row.n = 0;
+                if (known) {
+                    row.first = clamp(load<int64>(offsets, offsets_width, episode), 0, stream.samples);
+                    row.n = clamp(load<int64>(offsets, offsets_width, episode + 1) - row.first, 0,
+                                  stream.samples - row.first);
+                }
+                Place<LEVEL>& place = places[i];
+                place.y = item * part.out_step;
+                bool ok;
+                if (!stamps) {
+                    const int64 j = anchor + ((const int64*)table.at[stream.deltas])[k] - row.first;
+                    ok = j >= 0 && j < row.n;
+                    place.w = 0;
+                    place.code = row.n == 0 ? (int)EMPTY : part.fill && !ok ? (int)FILLED : -1;
+                    place.x0 = 0;
+                    if (place.code < 0) {
+                        const int64 at = stream.flags & REFLECT
+                                             ? mirrored_index(j, row.n)
+                                             : clamp(j, 0, row.n - 1);
+                        place.x0 = (row.first + at) * part.data_step;
+                    }
+                    place.x1 = place.x0;
+                    if (LEVEL) ((Place<1>&)place).n = 0;
+                } else {
+                    row.stamps = stamps;
+                    row.order = nullptr;
+                    row.offset = row.first * stream.src_step;
+                    row.step = stream.src_step;
+                    row.width = stamp_width;
+                    row.start = 0;
+                    row.latency = stream.latency;
+                    row.hz = row.ticks = 0;
+                    row.narrow = false;
+                    if (stream.latencies)
+                        from_seconds(load<double>(table.at[stream.latencies],
+                                                  stream.flags & NARROW_LATENCIES ? 4 : 8, a),
+                                     header.ticks, row.latency);
+                    W start;
+                    if (header.anchor_times)
+                        start = load<W>(table.at[header.anchor_times],
+                                        header.narrow_anchor_times ? 4 : 8, a);
+                    else if (known && anchor >= 0 && anchor < stream.samples)
+                        start = load<W>(stamps, stamp_width, anchor * stream.src_step);
+                    else
+                        no_time(start);
+                    const W* const deltas = (const W*)table.at[stream.deltas];
+                    const W q = plus(start, deltas[k]);
+                    Span<W> span{false, false, 0, 0};
+                    if (LEVEL && part.method >= MEAN && !is_nan(q)) {
+                        span.has_before = k > 0;
+                        span.has_after = k + 1 < T;
+                        if (span.has_before) span.before = plus(start, deltas[k - 1]);
+                        if (span.has_after) span.after = plus(start, deltas[k + 1]);
+                    }
+                    int64 index;
+                    ok = locate_part<LEVEL>(stream, part, row, q, span, true,
+                                            row.first * part.data_step, place, index);
+                }
+                bool* const at = padding ? padding + item : nullptr;
+                if (at) *at = !ok || (p > 0 && *at);
+                if (LEVEL) {
+                    ((Place<1>&)place).mark = at;
+                    ((Place<1>&)place).undefined = true;
+                }
+            }
+            __syncthreads();
+            write_part<LEVEL>(part, table.at[part.data], (void*)table.at[part.out],
+                              table.at[part.affine], constants, places, n);
+            __syncthreads();
+        }
+    }
+}

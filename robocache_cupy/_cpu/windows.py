@@ -1,0 +1,161 @@
+"""The definition of cuda_src/windows.cu."""
+
+import numpy as np
+from numba.extending import overload
+
+from .._core.table import WINDOWS
+from . import DType, inline, load, njit, row
+from .locate import EMPTY, FILL, MEAN
+from .part import REFLECT, is_wide, make_part, sample_part
+from .table import reader
+from .time import DOUBLE, FLOAT, INT64, NAT, is_nan, nat, seconds, upper_bound
+
+BOOL = DType("bool")
+windows_table = reader(WINDOWS)
+
+
+@inline
+def episode_of(sample, offsets, width, episodes):
+    """The episode of a sample: the last that begins at or before it."""
+    lo, hi = 0, episodes
+    while lo < hi:
+        mid = lo + (hi - lo) // 2
+        if load(offsets, width, mid, INT64) <= sample:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo - 1
+
+
+def plus(t, duration, W):
+    raise NotImplementedError
+
+
+@overload(plus)
+def _plus(t, duration, W):
+    if W.dtype == "int64":
+        return lambda t, duration, W: t if t == NAT else t + duration
+    return lambda t, duration, W: t + duration
+
+
+@inline
+def mirrored_index(i, n):
+    """Sample i of n, mirrored at the first and last of them as often as it takes."""
+    period = 2 * (n - 1)
+    if period == 0:
+        return 0
+    k = i % period
+    return k if k < n else period - k
+
+
+@njit
+def windows(table, lo, hi, W, SIZE, LEVEL):
+    at, headers, constants, streams, parts = windows_table(table, W, SIZE)
+    header = headers[0]
+    anchors_count, ticks = header.anchors_count, header.ticks
+    around = np.empty(4, np.int64)
+    ratio, weight = np.empty(4, np.float32), np.empty(4, np.float32)
+    u, v, r = np.zeros(9, np.float32), np.zeros(9, np.float32), np.zeros(9, np.float32)
+    ratio64, weight64 = np.empty(4), np.empty(4)
+    u64, v64, r64 = np.zeros(9), np.zeros(9), np.zeros(9)
+    s, first_part, before_stream, hint = 0, 0, 0, 0
+    for i in range(lo, hi):
+        while i >= before_stream + anchors_count * streams[s].targets:
+            before_stream += anchors_count * streams[s].targets
+            first_part += streams[s].parts
+            s, hint = s + 1, 0
+        stream = streams[s]
+        item = i - before_stream
+        T = np.int64(stream.targets)
+        a, k = item // T, item % T
+        flags, size = stream.flags, stream.samples
+        offsets, stamps = at[stream.offsets], at[stream.times]
+        offsets_width, stamp_width = 4 if flags & 4 else 8, 4 if flags & 1 else 8
+        anchor = 0
+        if header.anchors:
+            anchor = load(at[header.anchors], 4 if header.narrow_anchors else 8, a, INT64)
+        if header.episodes:
+            episode = load(at[header.episodes], 4 if header.narrow_episodes else 8, a, INT64)
+        else:
+            episode = episode_of(anchor, offsets, offsets_width, stream.src_row_or_episodes)
+        known = 0 <= episode < stream.src_row_or_episodes
+        first, n = 0, 0
+        if known:
+            first = min(max(load(offsets, offsets_width, episode, INT64), 0), size)
+            n = load(offsets, offsets_width, episode + 1, INT64) - first
+            n = min(max(n, 0), size - first)
+        if k == 0:
+            hint = 0
+        q, start, late, ok, j = nat(W), nat(W), stream.latency, False, 0
+        if stamps != 0:
+            if stream.latencies:
+                per_anchor = load(at[stream.latencies], 4 if flags & 8 else 8, a, DOUBLE)
+                late = seconds(per_anchor, ticks, W)
+            if header.anchor_times:
+                width = 4 if header.narrow_anchor_times else 8
+                start = load(at[header.anchor_times], width, a, W)
+            elif known and 0 <= anchor < size:
+                start = load(stamps, stamp_width, anchor * stream.src_step, W)
+            deltas = row(at[stream.deltas], 0, T, W)
+            q = plus(start, deltas[k], W)
+        clock = (stamps, first * stream.src_step, np.int64(stream.src_step), stamp_width, _zero(W),
+                 0.0, ticks, late, 0)  # fmt: skip
+        if stamps != 0:
+            hint = j = upper_bound(clock, n, q, hint, W)
+        for p in range(first_part, first_part + stream.parts):
+            part = parts[p]
+            y = item * part.out_step
+            data, out, affine = at[part.data], at[part.out], at[part.affine]
+            wide = is_wide(part.x) or is_wide(part.y)
+            if stamps == 0:
+                sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
+                ok = 0 <= sample < n
+                code, x0 = -1, 0
+                if n == 0:
+                    code = EMPTY
+                elif part.fill and not ok:
+                    code = FILL
+                else:
+                    if flags & REFLECT:
+                        sample = mirrored_index(sample, n)
+                    sample = min(max(sample, 0), n - 1)
+                    x0 = (first + sample) * part.data_step
+                if wide:
+                    sample_part(part, data, x0, code, out, affine, y, constants, u64, r64, DOUBLE,
+                                LEVEL)  # fmt: skip
+                else:
+                    sample_part(part, data, x0, code, out, affine, y, constants, u, r, FLOAT, LEVEL)
+            else:
+                has_before, has_after, before, after = False, False, q, q
+                if part.method >= MEAN and not is_nan(q, W):
+                    deltas = row(at[stream.deltas], 0, T, W)
+                    if k > 0:
+                        has_before, before = True, plus(start, deltas[k - 1], W)
+                    if k + 1 < T:
+                        has_after, after = True, plus(start, deltas[k + 1], W)
+                origin = first * part.data_step
+                if wide:
+                    _, _, ok = make_part(
+                        stream, part, data, out, affine, constants, clock, n, q, j, True,
+                        has_before, before, has_after, after, origin, y, around, ratio64, weight64,
+                        u64, v64, r64, DOUBLE, W, LEVEL,
+                    )  # fmt: skip
+                else:
+                    _, _, ok = make_part(
+                        stream, part, data, out, affine, constants, clock, n, q, j, True,
+                        has_before, before, has_after, after, origin, y, around, ratio, weight, u,
+                        v, r, FLOAT, W, LEVEL,
+                    )  # fmt: skip
+            if stream.valid:
+                padding = row(at[stream.valid], item, 1, BOOL)
+                padding[0] = not ok or (p > first_part and padding[0])
+
+
+def _zero(W):
+    raise NotImplementedError
+
+
+@overload(_zero)
+def _no_time_yet(W):
+    of = getattr(np, W.dtype)
+    return lambda W: of(0)
