@@ -59,13 +59,12 @@ __global__ void __launch_bounds__(256, 2)
                 if (header.tgt_lengths)
                     end = load<int64>(table.at[header.tgt_lengths],
                                       header.narrow_tgt_lengths ? 4 : 8, b);
-                Span<W> span{false, false, 0, 0};
+                W before, after;
+                no_time(before);
+                no_time(after);
                 if (LEVEL && part.method >= MEAN) {  // a grid goes on beyond its ends
-                    const bool grid = !header.tgt_times;
-                    if (t > 0 || grid) span.before = target_time(table, b, t - 1);
-                    if (t + 1 < end || grid) span.after = target_time(table, b, t + 1);
-                    span.has_before = (t > 0 || grid) && !is_nan(span.before);
-                    span.has_after = (t + 1 < end || grid) && !is_nan(span.after);
+                    if (t > 0 || !header.tgt_times) before = target_time(table, b, t - 1);
+                    if (t + 1 < end || !header.tgt_times) after = target_time(table, b, t + 1);
                 }
                 Place<LEVEL>& place = places[i];
                 place.y = (header.out_row ? b * header.out_row + t * part.out_step
@@ -73,7 +72,7 @@ __global__ void __launch_bounds__(256, 2)
                           part.out_column;
                 int64 index;
                 const bool ok =
-                    locate_part<LEVEL>(stream, part, row, q, span, t < end,
+                    locate_part<LEVEL>(stream, part, row, before, q, after, t < end,
                                        b * part.data_row + row.first * part.data_step, place,
                                        index);
                 bool* const at = valid ? valid + (header.valid_step

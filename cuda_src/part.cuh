@@ -133,45 +133,6 @@ template <> struct Place<1> {
     int64 lo, n;  // of a reduction: samples lo to lo + n in time
 };
 
-// The neighbouring targets, between which a reduction takes its samples.
-template <typename W> struct Span {
-    bool has_before, has_after;
-    W before, after;
-};
-
-// The number of samples that are nearer to a than to b > a; a tie is a's.
-template <typename W> __device__ int64 nearer_to_first(const Row<W>& row, W a, W b) {
-    int64 lo = 0, hi = row.n;
-    while (lo < hi) {
-        const int64 mid = lo + (hi - lo) / 2;
-        const W s = row.at(mid);
-        if (!is_nan(s) && (s <= a || (s < b && elapsed(s, a) <= elapsed(b, s)))) lo = mid + 1;
-        else hi = mid;
-    }
-    return lo;
-}
-
-// Where a neighbour of q would be, were it as far as the other one.
-__device__ __forceinline__ int64 mirrored(int64 q, int64 other) {
-    return (int64)(2 * (uint64)q - (uint64)other);
-}
-__device__ __forceinline__ double mirrored(double q, double other) { return q - (other - q); }
-
-// The samples of a reduction: those nearer to target q than to its neighbours, and at either end of
-// the targets as far outward as inward.
-template <typename W>
-__device__ void reduced_span(const Row<W>& row, W q, const Span<W>& span, int64& lo, int64& hi) {
-    if (!span.has_before && !span.has_after) {  // a lone target: what is stamped with it
-        hi = row.upper_bound(q);
-        lo = hi > 0 && row.at(hi - 1) == q ? row.first_at(hi, q) : hi;
-        return;
-    }
-    const W before = span.has_before ? span.before : mirrored(q, span.after);
-    const W after = span.has_after ? span.after : mirrored(q, span.before);
-    lo = nearer_to_first(row, before, q);
-    hi = nearer_to_first(row, q, after);
-}
-
 // The neighbours of an interval, and what its slopes are made of. A repeated stamp is a jump, which
 // ends a curve.
 template <typename C, typename W>
@@ -243,7 +204,7 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
 // Locates one target of a part. `row` is that of the target, `start` its first sample in data.
 template <int LEVEL, typename W>
 __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<W>& part,
-                                            const Row<W>& row, W q, const Span<W>& span, bool given,
+                                            const Row<W>& row, W before, W q, W after, bool given,
                                             int64 start, Place<LEVEL>& place, int64& index) {
     const bool wide = is_wide(part.x) || is_wide(part.y);
     const int method = LEVEL && part.method >= CATMULL_ROM
@@ -258,7 +219,7 @@ __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<
         if (LEVEL && part.method >= MEAN && !is_nan(q)) {
             Place<1>& full = (Place<1>&)place;
             int64 lo, hi;
-            reduced_span(row, q, span, lo, hi);
+            row.interval(before, q, after, lo, hi);
             if (hi > lo) {
                 reduces = true;
                 full.lo = lo;

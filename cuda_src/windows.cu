@@ -127,15 +127,15 @@ __global__ void __launch_bounds__(256, 2)
                         no_time(start);
                     const W* const deltas = (const W*)table.at[stream.deltas];
                     const W q = plus(start, deltas[k]);
-                    Span<W> span{false, false, 0, 0};
-                    if (LEVEL && part.method >= MEAN && !is_nan(q)) {
-                        span.has_before = k > 0;
-                        span.has_after = k + 1 < T;
-                        if (span.has_before) span.before = plus(start, deltas[k - 1]);
-                        if (span.has_after) span.after = plus(start, deltas[k + 1]);
+                    W before, after;
+                    no_time(before);
+                    no_time(after);
+                    if (LEVEL && part.method >= MEAN) {
+                        if (k > 0) before = plus(start, deltas[k - 1]);
+                        if (k + 1 < T) after = plus(start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<LEVEL>(stream, part, row, q, span, true,
+                    ok = locate_part<LEVEL>(stream, part, row, before, q, after, true,
                                             row.first * part.data_step, place, index);
                 }
                 bool* const at = padding ? padding + item : nullptr;

@@ -5,7 +5,7 @@ import numpy as np
 from .._core.table import FUSE
 from . import DType, inline, load, njit, row
 from .locate import MEAN
-from .part import is_wide, make_part
+from .part import is_wide, make_part, room_for
 from .table import reader, stream_row
 from .time import (
     DOUBLE,
@@ -42,11 +42,7 @@ def fuse(table, lo, hi, W, SIZE, LEVEL):
     at, headers, constants, streams, parts = fuse_table(table, W, SIZE)
     header = headers[0]
     items, ticks = header.items, header.ticks
-    around = np.empty(4, np.int64)
-    ratio, weight = np.empty(4, np.float32), np.empty(4, np.float32)
-    a, b_, r = np.zeros(9, np.float32), np.zeros(9, np.float32), np.zeros(9, np.float32)
-    ratio64, weight64 = np.empty(4), np.empty(4)
-    a64, b64, r64 = np.zeros(9), np.zeros(9), np.zeros(9)
+    single, double = room_for(FLOAT), room_for(DOUBLE)
     s, first_part, j = 0, 0, 0
     for k in range(lo, hi):
         while k >= (s + 1) * items:
@@ -67,33 +63,23 @@ def fuse(table, lo, hi, W, SIZE, LEVEL):
             j = upper_bound(clock, n, q, j, W)
         for p in range(first_part, first_part + stream.parts):
             part = parts[p]
-            has_before, has_after, before, after = False, False, q, q
+            before, after = nat(W), nat(W)
             if part.method >= MEAN:  # a grid goes on beyond its ends
-                grid = header.tgt_times == 0
-                if t > 0 or grid:
+                if t > 0 or not header.tgt_times:
                     before = target_time(at, header, b, t - 1, W)
-                    has_before = not is_nan(before, W)
-                if t + 1 < end or grid:
+                if t + 1 < end or not header.tgt_times:
                     after = target_time(at, header, b, t + 1, W)
-                    has_after = not is_nan(after, W)
             start = b * part.data_row + first * part.data_step
             y = item * part.out_step
             if header.out_row != 0:
                 y = b * header.out_row + t * part.out_step
             y += part.out_column
-            data, out, affine = at[part.data], at[part.out], at[part.affine]
+            memory = (at[part.data], at[part.out], at[part.affine], constants)
+            target = (clock, n, before, q, after, j, t < end, start, y)
             if is_wide(part.x) or is_wide(part.y):
-                index, w, ok = make_part(
-                    stream, part, data, out, affine, constants, clock, n, q, j, t < end, has_before,
-                    before, has_after, after, start, y, around, ratio64, weight64, a64, b64, r64,
-                    DOUBLE, W, LEVEL,
-                )  # fmt: skip
+                index, w, ok = make_part(stream, part, memory, target, double, DOUBLE, W, LEVEL)
             else:
-                index, w, ok = make_part(
-                    stream, part, data, out, affine, constants, clock, n, q, j, t < end, has_before,
-                    before, has_after, after, start, y, around, ratio, weight, a, b_, r, FLOAT, W,
-                    LEVEL,
-                )  # fmt: skip
+                index, w, ok = make_part(stream, part, memory, target, single, FLOAT, W, LEVEL)
             if stream.valid:
                 place = item
                 if header.valid_step:

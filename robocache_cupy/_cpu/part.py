@@ -27,14 +27,7 @@ from .locate import (
     locate,
 )  # fmt: skip
 from .rotation import CANONICAL, QUAT_WXYZ, as_stored, canonical, in_order, turn
-from .time import (
-    elapsed,
-    first_at,
-    is_nan,
-    position,
-    stamp,
-    upper_bound,
-)  # fmt: skip
+from .time import elapsed, interval, is_nan, position, stamp
 
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
 TOLERANT, REFLECT = 16, 32
@@ -317,51 +310,6 @@ def normalised(x, affine, size, column, C):
 
 
 @inline
-def nearer_to_first(clock, n, a, b, W):
-    """The number of samples that are nearer to a than to b > a; a tie is a's."""
-    lo, hi = 0, n
-    while lo < hi:
-        mid = lo + (hi - lo) // 2
-        s = stamp(clock, mid, W)
-        if not is_nan(s, W) and (
-            s <= a or (s < b and elapsed(s, a, W) <= elapsed(b, s, W))
-        ):  # fmt: skip
-            lo = mid + 1
-        else:
-            hi = mid
-    return lo
-
-
-def mirrored(q, other, W):
-    """Where a neighbour of q would be, were it as far as the other one."""
-    raise NotImplementedError
-
-
-@overload(mirrored)
-def _mirrored(q, other, W):
-    if W.dtype == "int64":
-        return lambda q, other, W: 2 * q - other
-    return lambda q, other, W: q - (other - q)
-
-
-@inline
-def reduced_span(clock, n, q, has_before, before, has_after, after, W):
-    """The samples of a reduction: those nearer to target q than to its neighbours, and at either
-    end of the targets as far outward as inward."""
-    if not has_before and not has_after:  # a lone target: what is stamped with it
-        hi = upper_bound(clock, n, q, 0, W)
-        lo = hi
-        if hi > 0 and stamp(clock, hi - 1, W) == q:
-            lo = first_at(clock, hi, q, W)
-        return lo, hi
-    if not has_before:
-        before = mirrored(q, after, W)
-    if not has_after:
-        after = mirrored(q, before, W)
-    return nearer_to_first(clock, n, before, q, W), nearer_to_first(clock, n, q, after, W)
-
-
-@inline
 def extreme(method, data, start, lo, n, step, d, clock, X):
     """The largest or smallest of 64-bit integers, which no float could hold."""
     best = row(data, start + position(clock, lo) * step + d, 1, X)[0]
@@ -422,10 +370,11 @@ def turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
 
 
 @inline
-def part_target(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
-                before, has_after, after, start, y, around, ratio, weight, a, b, r, C,
-                W):  # fmt: skip
-    """Locate one target of a part and write it at y. Returns (index, w, valid)."""
+def part_target(stream, part, memory, target, room, C, W):
+    """`make_part` of every method."""
+    data, out, affine, constants = memory
+    clock, n, before, q, after, j, given, start, y = target
+    around, ratio, weight, a, b, r = room
     method, x_code, y_code = part.method, part.x, part.y
     step, width, groups, stride = part.data_step, part.width, part.groups, part.stride
     column = np.int64(part.column)
@@ -437,7 +386,7 @@ def part_target(stream, part, data, out, affine, constants, clock, n, q, j, give
     lo, count = 0, 0
     if given:
         if method >= MEAN and not is_nan(q, W):
-            lo, hi = reduced_span(clock, n, q, has_before, before, has_after, after, W)
+            lo, hi = interval(clock, n, before, q, after, W)
             count = max(hi - lo, 0)
         if count > 0:
             i0, i1, ok = lo, lo, True
@@ -509,20 +458,23 @@ def part_target(stream, part, data, out, affine, constants, clock, n, q, j, give
     return index, w, ok
 
 
-def sample_part(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+def sample_part(part, memory, x0, code, y, room, C, LEVEL):
     """Write one sample, or the constant with this code, as all columns of a part."""
     raise NotImplementedError
 
 
 @overload(sample_part)
-def _sample_part(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
-    def plain(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
+    def plain(part, memory, x0, code, y, room, C, LEVEL):
+        data, out, _, constants = memory
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         else:
             sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
 
-    def full(part, data, x0, code, out, affine, y, constants, a, r, C, LEVEL):
+    def full(part, memory, x0, code, y, room, C, LEVEL):
+        data, out, affine, constants = memory
+        a, r = room[3], room[5]
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         elif part.rotation:
@@ -599,20 +551,39 @@ def sampled(part, data, x0, x1, w, out, y, C):
                 put(part.y, out, y + d, v)
 
 
-def make_part(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
-              before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
-              LEVEL):  # fmt: skip
-    """Locate one target of a part and write it at y. Returns (index, w, valid)."""
+@inline
+def room_for(C):
+    """What `make_part` works in."""
+    return (np.empty(4, np.int64), _numbers(4, C), _numbers(4, C), _numbers(9, C), _numbers(9, C),
+            _numbers(9, C))  # fmt: skip
+
+
+def _numbers(n, C):
+    raise NotImplementedError
+
+
+@overload(_numbers)
+def _zeros(n, C):
+    of = np.float64 if C.dtype == "float64" else np.float32
+    return lambda n, C: np.zeros(n, of)
+
+
+def make_part(stream, part, memory, target, room, C, W, LEVEL):
+    """Locate one target of a part and write it. Returns (index, w, valid).
+
+    `memory`: the addresses of data, results and statistics, and the constants. `target`: the clock
+    of the row and its number of samples; the target's time between those of its neighbours, which
+    are NaN where there are none; how many samples are not after it; whether there is such a
+    target; where the row begins in data, and where the result goes. `room`: arrays to work in.
+    """
     raise NotImplementedError
 
 
 @overload(make_part)
-def _make_part(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
-               before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
-               LEVEL):  # fmt: skip
-    def plain(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
-              before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
-              LEVEL):  # fmt: skip
+def _make_part(stream, part, memory, target, room, C, W, LEVEL):
+    def plain(stream, part, memory, target, room, C, W, LEVEL):
+        data, out, _, constants = memory
+        clock, n, _, q, _, j, given, start, y = target
         i0, i1, w, ok = -1 - EMPTY, 0, _narrowed(0, C), False
         if given:
             i0, i1, w, ok = locate(
@@ -628,13 +599,8 @@ def _make_part(stream, part, data, out, affine, constants, clock, n, q, j, given
         sampled(part, data, start + index * step, start + position(clock, i1) * step, w, out, y, C)
         return index, w, ok
 
-    def full(stream, part, data, out, affine, constants, clock, n, q, j, given, has_before,
-             before, has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
-             LEVEL):  # fmt: skip
-        return part_target(
-            stream, part, data, out, affine, constants, clock, n, q, j, given, has_before, before,
-            has_after, after, start, y, around, ratio, weight, a, b, r, C, W,
-        )  # fmt: skip
+    def full(stream, part, memory, target, room, C, W, LEVEL):
+        return part_target(stream, part, memory, target, room, C, W)
 
     return full if LEVEL.dtype == "1" else plain
 

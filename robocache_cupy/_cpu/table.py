@@ -8,8 +8,8 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from .._core.table import CAPACITIES, PART, STREAM, Layout
-from . import inline, load
-from .time import DOUBLE, INT64, row_of
+from . import _double_of_bits, inline
+from .time import DOUBLE, row_of
 
 
 @intrinsic
@@ -58,8 +58,6 @@ def bits_as(bits, W):
 
 @overload(bits_as)
 def _bits_as(bits, W):
-    from . import _double_of_bits
-
     if W.dtype == "int64":
         return lambda bits, W: bits
     return lambda bits, W: _double_of_bits(np.uint64(bits))
@@ -71,10 +69,7 @@ def stream_row(at, constants, s, b, ticks, W):
     flags = s.flags
     return row_of(
         b, s.samples, at[s.times], at[s.lengths], at[s.offsets], at[s.latencies],
-        s.src_row_or_episodes, np.int64(s.src_step), 4 if flags & 1 else 8, 4 if flags & 2 else 8, 4 if flags & 4 else 8,
-        4 if flags & 8 else 8, s.latency, bits_as(constants[s.uniform], W),
+        s.src_row_or_episodes, np.int64(s.src_step), 4 if flags & 1 else 8, 4 if flags & 2 else 8,
+        4 if flags & 4 else 8, 4 if flags & 8 else 8, s.latency, bits_as(constants[s.uniform], W),
         bits_as(constants[s.uniform + 1], DOUBLE), ticks, at[s.order], W,
     )  # fmt: skip
-
-
-__all__ = ["INT64", "bits_as", "load", "reader", "stream_row"]

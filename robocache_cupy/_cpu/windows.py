@@ -6,9 +6,9 @@ from numba.extending import overload
 from .._core.table import WINDOWS
 from . import DType, inline, load, njit, row
 from .locate import EMPTY, FILL, MEAN
-from .part import REFLECT, is_wide, make_part, sample_part
+from .part import REFLECT, is_wide, make_part, room_for, sample_part
 from .table import reader
-from .time import DOUBLE, FLOAT, INT64, NAT, is_nan, nat, seconds, upper_bound
+from .time import DOUBLE, FLOAT, INT64, NAT, nat, seconds, upper_bound
 
 BOOL = DType("bool")
 windows_table = reader(WINDOWS)
@@ -53,11 +53,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL):
     at, headers, constants, streams, parts = windows_table(table, W, SIZE)
     header = headers[0]
     anchors_count, ticks = header.anchors_count, header.ticks
-    around = np.empty(4, np.int64)
-    ratio, weight = np.empty(4, np.float32), np.empty(4, np.float32)
-    u, v, r = np.zeros(9, np.float32), np.zeros(9, np.float32), np.zeros(9, np.float32)
-    ratio64, weight64 = np.empty(4), np.empty(4)
-    u64, v64, r64 = np.zeros(9), np.zeros(9), np.zeros(9)
+    single, double = room_for(FLOAT), room_for(DOUBLE)
     s, first_part, before_stream, hint = 0, 0, 0, 0
     for i in range(lo, hi):
         while i >= before_stream + anchors_count * streams[s].targets:
@@ -105,7 +101,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL):
         for p in range(first_part, first_part + stream.parts):
             part = parts[p]
             y = item * part.out_step
-            data, out, affine = at[part.data], at[part.out], at[part.affine]
+            memory = (at[part.data], at[part.out], at[part.affine], constants)
             wide = is_wide(part.x) or is_wide(part.y)
             if stamps == 0:
                 sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
@@ -121,31 +117,23 @@ def windows(table, lo, hi, W, SIZE, LEVEL):
                     sample = min(max(sample, 0), n - 1)
                     x0 = (first + sample) * part.data_step
                 if wide:
-                    sample_part(part, data, x0, code, out, affine, y, constants, u64, r64, DOUBLE,
-                                LEVEL)  # fmt: skip
+                    sample_part(part, memory, x0, code, y, double, DOUBLE, LEVEL)
                 else:
-                    sample_part(part, data, x0, code, out, affine, y, constants, u, r, FLOAT, LEVEL)
+                    sample_part(part, memory, x0, code, y, single, FLOAT, LEVEL)
             else:
-                has_before, has_after, before, after = False, False, q, q
-                if part.method >= MEAN and not is_nan(q, W):
+                before, after = nat(W), nat(W)
+                if part.method >= MEAN:
                     deltas = row(at[stream.deltas], 0, T, W)
                     if k > 0:
-                        has_before, before = True, plus(start, deltas[k - 1], W)
+                        before = plus(start, deltas[k - 1], W)
                     if k + 1 < T:
-                        has_after, after = True, plus(start, deltas[k + 1], W)
+                        after = plus(start, deltas[k + 1], W)
                 origin = first * part.data_step
+                target = (clock, n, before, q, after, j, True, origin, y)
                 if wide:
-                    _, _, ok = make_part(
-                        stream, part, data, out, affine, constants, clock, n, q, j, True,
-                        has_before, before, has_after, after, origin, y, around, ratio64, weight64,
-                        u64, v64, r64, DOUBLE, W, LEVEL,
-                    )  # fmt: skip
+                    _, _, ok = make_part(stream, part, memory, target, double, DOUBLE, W, LEVEL)
                 else:
-                    _, _, ok = make_part(
-                        stream, part, data, out, affine, constants, clock, n, q, j, True,
-                        has_before, before, has_after, after, origin, y, around, ratio, weight, u,
-                        v, r, FLOAT, W, LEVEL,
-                    )  # fmt: skip
+                    _, _, ok = make_part(stream, part, memory, target, single, FLOAT, W, LEVEL)
             if stream.valid:
                 padding = row(at[stream.valid], item, 1, BOOL)
                 padding[0] = not ok or (p > first_part and padding[0])
