@@ -5,11 +5,11 @@
 #include "fuse.table"
 #include "part.cuh"
 
-template <typename W, int SIZE>
+template <int PLAIN, typename W, int SIZE>
 __device__ __forceinline__ W target_time(const FuseTable<W, SIZE>& table, int64 b, int64 t) {
     const Fuse<W>& header = table.header;
     const int64 width = header.narrow_targets ? 4 : 8;
-    if (header.tgt_times)
+    if (PLAIN || header.tgt_times)
         return load<W>(table.at[header.tgt_times], width, b * header.tgt_row + t * header.tgt_step);
     const W start = header.starts ? ((const W*)table.at[header.starts])[b] : header.t_start;
     return grid_point(start, t, header.hz, header.ticks, width);
@@ -23,11 +23,12 @@ __device__ __forceinline__ W target_time(const FuseTable<W, SIZE>& table, int64 
 //   2. all threads move the part's columns to the stream's place in the result
 //
 // One search serves all columns of a part. Streams get blocks in proportion to the bytes they move,
-// so that all of them end together.
-template <typename W, int SIZE, int LEVEL>
-__global__ void __launch_bounds__(256, 2)
+// and all of them together make one wave: with more, searches are waited for one after another.
+template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
+__global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
     fuse(const __grid_constant__ FuseTable<W, SIZE> table) {
-    __shared__ Place<LEVEL> places[128];
+    typedef typename Only<CODE>::C C;
+    __shared__ Place<CLASS, C> places[MOST_TARGETS];
     __shared__ int64 constants[5];
     const Fuse<W>& header = table.header;
     for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
@@ -35,8 +36,9 @@ __global__ void __launch_bounds__(256, 2)
         while (s + 1 < header.streams && block >= table.streams[s + 1].first_block)
             first_part += table.streams[s++].parts;
         const Stream<W>& stream = table.streams[s];
-        const int64 T = stream.targets, begin = (block - stream.first_block) * stream.tile;
-        const int n = (int)(header.items - begin < stream.tile ? header.items - begin : stream.tile);
+        const int tile = stream.tiles_of_8 * 8;
+        const int64 T = stream.targets, begin = (block - stream.first_block) * tile;
+        const int n = (int)(header.items - begin < tile ? header.items - begin : tile);
         bool* const valid = (bool*)table.at[stream.valid];
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
@@ -50,55 +52,53 @@ __global__ void __launch_bounds__(256, 2)
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
                 const int64 item = begin + i;
                 const int64 b = row_of_target(item, T), t = item - b * T;
-                Row<W> row = stream_row(table, stream, b, header.ticks);
-                row.narrow = header.narrow_targets && header.tgt_times &&
+                Row<W> row = stream_row<PLAIN>(table, stream, b, header.ticks);
+                row.narrow = header.narrow_targets && (PLAIN || header.tgt_times) &&
                              stream.flags & NARROW_TIMES && stream.latency == 0 &&
-                             !stream.latencies;
-                const W q = target_time(table, b, t);
+                             (PLAIN || !stream.latencies);
+                const W q = target_time<PLAIN>(table, b, t);
                 int64 end = T;
-                if (header.tgt_lengths)
+                if (!PLAIN && header.tgt_lengths)
                     end = load<int64>(table.at[header.tgt_lengths],
                                       header.narrow_tgt_lengths ? 4 : 8, b);
                 W before, after;
                 no_time(before);
                 no_time(after);
-                if (LEVEL && part.method >= MEAN) {  // a grid goes on beyond its ends
-                    if (t > 0 || !header.tgt_times) before = target_time(table, b, t - 1);
-                    if (t + 1 < end || !header.tgt_times) after = target_time(table, b, t + 1);
+                if (has_reductions(CLASS) && part.method >= MEAN) {  // a grid has no end
+                    const bool grid = !PLAIN && !header.tgt_times;
+                    if (t > 0 || grid) before = target_time<PLAIN>(table, b, t - 1);
+                    if (t + 1 < end || grid) after = target_time<PLAIN>(table, b, t + 1);
                 }
-                Place<LEVEL>& place = places[i];
-                place.y = (header.out_row ? b * header.out_row + t * part.out_step
-                                          : item * part.out_step) +
-                          part.out_column;
+                Place<CLASS, C>& place = places[i];
+                place.found.y = (!PLAIN && header.out_row
+                                     ? b * header.out_row + t * part.out_step
+                                     : item * part.out_step) +
+                                part.out_column;
                 int64 index;
-                const bool ok =
-                    locate_part<LEVEL>(stream, part, row, before, q, after, t < end,
-                                       b * part.data_row + row.first * part.data_step, place,
-                                       index);
+                const bool ok = locate_part<CLASS, CODE>(
+                    stream, part, row, before, q, after, t < end,
+                    b * part.data_row + row.first * part.data_step, place, index);
                 bool* const at = valid ? valid + (header.valid_step
                                                       ? item * header.valid_step +
                                                             header.first_stream + s
                                                       : item)
                                        : nullptr;
                 if (at) *at = ok && (p == 0 || *at);
-                if (LEVEL) {
-                    ((Place<1>&)place).mark = at;
-                    ((Place<1>&)place).undefined = false;
-                }
-                if (p == 0 && header.index) {
+                if constexpr (has_rotations(CLASS)) place.mark = {at, false};
+                if (!PLAIN && p == 0 && header.index) {
                     ((int*)table.at[header.index])[item] = (int)index;
                     if (is_wide(part.x) || is_wide(part.y))
-                        ((double*)table.at[header.weight])[item] = place.w;
+                        ((double*)table.at[header.weight])[item] = place.found.w;
                     else
-                        ((float*)table.at[header.weight])[item] = (float)place.w;
+                        ((float*)table.at[header.weight])[item] = (float)place.found.w;
                 }
-                if (p == 0 && header.times)
+                if (!PLAIN && p == 0 && header.times)
                     store_time((void*)table.at[header.times], header.narrow_targets ? 4 : 8, item,
                                q);
             }
             __syncthreads();
-            write_part<LEVEL>(part, table.at[part.data], (void*)table.at[part.out],
-                              table.at[part.affine], constants, places, n);
+            write_part<CLASS, CODE>(part, table.at[part.data], (void*)table.at[part.out],
+                                    table.at[part.affine], constants, places, n);
             __syncthreads();
         }
     }
@@ -122,7 +122,7 @@ __global__ void overlap(const __grid_constant__ FuseTable<W, SIZE> table) {
             end = ((const W*)table.at[header.ends])[b];
         }
         for (int s = 0; s < header.streams; ++s) {
-            const Row<W> row = stream_row(table, table.streams[s], b, header.ticks);
+            const Row<W> row = stream_row<0>(table, table.streams[s], b, header.ticks);
             int64 last = row.n;
             if (last > 0 && is_nan(row.at(last - 1))) last = row.real_samples();
             if (last == 0) continue;

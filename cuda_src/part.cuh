@@ -4,14 +4,14 @@
 //
 // dtype and method are codes, switched once for a block. The pairs of dtypes that most data come in
 // have code of their own, which moves 16 bytes at a time; the rest goes element by element.
-// LEVEL 0 knows linear interpolation and copies, LEVEL 1 everything.
+// Where all parts of a launch are of one type and kind, the kernel has code for no other.
 
 #include "locate.cuh"
 #include "rotation.cuh"
 
 enum Flag {
     NARROW_TIMES = 1, NARROW_LENGTHS = 2, NARROW_OFFSETS = 4, NARROW_LATENCIES = 8, TOLERANT = 16,
-    REFLECT = 32
+    REFLECT = 32, ONE_ROW = 64
 };
 enum Code { F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL };
 
@@ -89,11 +89,23 @@ __device__ __forceinline__ int64 nan_bits(int code) {
     return 0;
 }
 
-// The samples of row b of a stream.
-template <typename W, typename Table>
+// The samples of row b of a stream. PLAIN ones have stamps in order, and as many samples and the same
+// latency in every row: known at compile time, that saves registers.
+template <int PLAIN, typename W, typename Table>
 __device__ __forceinline__ Row<W> stream_row(const Table& table, const Stream<W>& s, int64 b,
                                              double ticks) {
-    return row_of(b, s.samples, table.at[s.times], (const int64*)table.at[s.order],
+    if constexpr (PLAIN) {
+        Row<W> row{};
+        row.stamps = table.at[s.times];
+        __builtin_assume(row.stamps != nullptr);
+        row.n = s.samples;
+        row.offset = b * s.src_row_or_episodes;
+        row.step = s.src_step;
+        row.width = s.flags & NARROW_TIMES ? 4 : 8;
+        row.latency = s.latency;
+        return row;
+    }
+    return row_of(s.flags & ONE_ROW ? 0 : b, s.samples, table.at[s.times], (const int64*)table.at[s.order],
                   table.at[s.lengths], table.at[s.offsets], table.at[s.latencies],
                   s.src_row_or_episodes, s.src_step, s.flags & NARROW_TIMES ? 4 : 8, s.flags & NARROW_LENGTHS ? 4 : 8,
                   s.flags & NARROW_OFFSETS ? 4 : 8, s.flags & NARROW_LATENCIES ? 4 : 8, s.latency,
@@ -102,6 +114,21 @@ __device__ __forceinline__ Row<W> stream_row(const Table& table, const Stream<W>
 }
 
 // ----------------------------------------------------------------------------------------- places
+
+// What the parts of a launch take. A kernel for few kinds has fewer registers, and so more blocks at
+// once: slerp on 2048 x 1000 targets takes 356 us with code for everything.
+enum Class { SAMPLING, CURVED, TURNING, REDUCING, SCALED, EVERYTHING };
+constexpr bool has_curves(int of) { return of == CURVED || of == EVERYTHING; }
+constexpr bool has_statistics(int of) { return of == SCALED || of == EVERYTHING; }
+constexpr bool has_rotations(int of) { return of == TURNING || of == EVERYTHING; }
+constexpr bool has_reductions(int of) { return of == REDUCING || of == EVERYTHING; }
+
+// The element type of all parts, and what is computed with; any type where CODE is -1.
+template <int CODE> struct Only { typedef void type; typedef double C; };
+template <> struct Only<F16> { typedef __half type; typedef float C; };
+template <> struct Only<BF16> { typedef __nv_bfloat16 type; typedef float C; };
+template <> struct Only<F32> { typedef float type; typedef float C; };
+template <> struct Only<F64> { typedef double type; typedef double C; };
 
 union Number {  // one of the computed type
     float f;
@@ -114,30 +141,43 @@ template <> __device__ __forceinline__ float get<float>(const Number& n) { retur
 template <> __device__ __forceinline__ double get<double>(const Number& n) { return n.d; }
 
 // A target between locating and writing: where its samples are in data, and its result in out.
-template <int LEVEL> struct Place {
+template <typename C> struct Found {
     int64 x0, x1, y;  // in elements
-    double w;
+    C w;
     int code;  // of a constant, or -1
 };
-// With the samples around the two, the ratios of their distances, and the span of a reduction.
-template <> struct Place<1> {
-    int64 x0, x1, y;
-    double w;
-    int code;
-    bool *mark, undefined;  // where to say that a rotation is undefined, and how
+struct Around {  // the samples around the two
     int left, right;  // neighbours there are on each side, at most 2
-    int64 around[4];  // y[-2], y[-1], y[2], y[3]
+    int64 at[4];  // y[-2], y[-1], y[2], y[3]
     Number ratio[4];  // length of the interval over that of its neighbours -1, 1, -2, 2
     Number weight[4];  // of slopes: two at each end
+};
+struct Several {  // samples lo to lo + n in time
     const int64* order;
-    int64 lo, n;  // of a reduction: samples lo to lo + n in time
+    int64 lo, n;
+};
+struct Mark {  // where to say that a rotation is undefined, and how
+    bool *at, undefined;
+};
+struct Nothing {};
+
+constexpr int MOST_TARGETS = 256;  // of a block: with fewer, threads of small rows stand idle
+
+template <bool> struct Choose { template <typename T> using type = T; };
+template <> struct Choose<false> { template <typename T> using type = Nothing; };
+
+template <int CLASS, typename C> struct Place {
+    Found<C> found;
+    typename Choose<has_curves(CLASS)>::template type<Around> around;
+    typename Choose<has_reductions(CLASS)>::template type<Several> several;
+    typename Choose<has_rotations(CLASS)>::template type<Mark> mark;
 };
 
 // The neighbours of an interval, and what its slopes are made of. A repeated stamp is a jump, which
 // ends a curve.
 template <typename C, typename W>
 __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int64 step, int method,
-                        Place<1>& place) {
+                        Around& place) {
     const W t0 = row.at(i0), t1 = row.at(i1);
     const C h = (C)elapsed(t1, t0);
     C left = h, right = h, far_left = h, far_right = h;
@@ -147,13 +187,13 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
         if (t < t0) {
             place.left = 1;
             left = (C)elapsed(t0, t);
-            place.around[1] = start + row.position(i0 - 1) * step;
+            place.at[1] = start + row.position(i0 - 1) * step;
             if (i0 > 1 && method >= AKIMA) {
                 const W u = row.at(i0 - 2);
                 if (u < t) {
                     place.left = 2;
                     far_left = (C)elapsed(t, u);
-                    place.around[0] = start + row.position(i0 - 2) * step;
+                    place.at[0] = start + row.position(i0 - 2) * step;
                 }
             }
         }
@@ -163,13 +203,13 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
         if (!is_nan(t) && t > t1) {
             place.right = 1;
             right = (C)elapsed(t, t1);
-            place.around[2] = start + row.position(i1 + 1) * step;
+            place.at[2] = start + row.position(i1 + 1) * step;
             if (i1 + 2 < row.n && method >= AKIMA) {
                 const W u = row.at(i1 + 2);
                 if (!is_nan(u) && u > t) {
                     place.right = 2;
                     far_right = (C)elapsed(u, t);
-                    place.around[3] = start + row.position(i1 + 2) * step;
+                    place.at[3] = start + row.position(i1 + 2) * step;
                 }
             }
         }
@@ -201,57 +241,64 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
     }
 }
 
-// Locates one target of a part. `row` is that of the target, `start` its first sample in data.
-template <int LEVEL, typename W>
+// Locates one target of a part. `start` is the first sample of its row in data.
+template <int CLASS, int CODE, typename W>
 __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<W>& part,
                                             const Row<W>& row, W before, W q, W after, bool given,
-                                            int64 start, Place<LEVEL>& place, int64& index) {
-    const bool wide = is_wide(part.x) || is_wide(part.y);
-    const int method = LEVEL && part.method >= CATMULL_ROM
-                           ? (part.method >= MEAN ? (int)NEAREST : (int)LINEAR)
-                           : part.method;
-    const Locator<double, W> locate{row, method, part.left, part.right, stream.tolerance,
-                                    stream.flags & TOLERANT ? stream.tolerance : (W)-1, stream.max_gap,
-                                    !wide};
-    Blend<double> blend = Locator<double, W>::constant(EMPTY);
+                                            int64 start,
+                                            Place<CLASS, typename Only<CODE>::C>& place,
+                                            int64& index) {
+    typedef typename Only<CODE>::C C;
+    const bool single = CODE < 0 && !(is_wide(part.x) || is_wide(part.y));
+    int method = part.method;
+    if (CLASS != SAMPLING && method >= CATMULL_ROM)
+        method = method >= MEAN ? (int)NEAREST : (int)LINEAR;
+    const W tolerance = part.method >= MEAN ? (W)0 : stream.tolerance;
+    const Locator<C, W> locate{row, method, part.left, part.right, tolerance,
+                               stream.flags & TOLERANT ? stream.tolerance : (W)-1, stream.max_gap,
+                               single};
+    Blend<C> blend = Locator<C, W>::constant(EMPTY);
     bool reduces = false;
+    if constexpr (has_reductions(CLASS)) place.several.n = 0;
     if (given) {
-        if (LEVEL && part.method >= MEAN && !is_nan(q)) {
-            Place<1>& full = (Place<1>&)place;
-            int64 lo, hi;
-            row.interval(before, q, after, lo, hi);
-            if (hi > lo) {
-                reduces = true;
-                full.lo = lo;
-                full.n = hi - lo;
-                full.order = row.order;
-                blend = {lo, lo, 0.0, true};
-            } else if (part.method != SUM && part.method != ANY) {
-                blend = locate(q, row.upper_bound(q));
-                blend.valid = false;
+        bool sampled = true;
+        if constexpr (has_reductions(CLASS)) {
+            if (part.method >= MEAN && !is_nan(q)) {
+                int64 lo, hi;
+                row.interval(before, q, after, lo, hi);
+                reduces = hi > lo;
+                sampled = !reduces && part.method != SUM && part.method != ANY;
+                if (reduces) {
+                    place.several = {row.order, lo, hi - lo};
+                    blend = {lo, lo, (C)0, true};
+                }
             }
-        } else {
+        }
+        if (sampled) {
             blend = locate(q, row.upper_bound(q));
+            if (has_reductions(CLASS) && part.method >= MEAN) blend.valid = false;
         }
     }
-    if (part.fill && !blend.valid) blend = Locator<double, W>::constant(FILLED);
-    place.w = blend.w;
-    place.code = -1;
-    if (LEVEL && !reduces) ((Place<1>&)place).n = 0;
+    if (part.fill && !blend.valid) blend = Locator<C, W>::constant(FILLED);
+    Found<C>& found = place.found;
+    found.w = blend.w;
+    found.code = -1;
     if (blend.i0 < 0) {
-        place.code = (int)(-1 - blend.i0);
-        place.x0 = place.x1 = 0;
+        found.code = (int)(-1 - blend.i0);
+        found.x0 = found.x1 = 0;
         index = -1;
-    } else {
-        const int64 step = part.data_step;
-        index = row.position(blend.i0);
-        place.x0 = start + index * step;
-        place.x1 = start + row.position(blend.i1) * step;
-        if (LEVEL && reduces) place.x0 = start;
-        if (LEVEL && blend.w != 0 && part.method >= CATMULL_ROM) {
-            Place<1>& full = (Place<1>&)place;
-            if (wide) stencil<double>(row, blend.i0, blend.i1, start, step, part.method, full);
-            else stencil<float>(row, blend.i0, blend.i1, start, step, part.method, full);
+        return blend.valid;
+    }
+    const int64 step = part.data_step;
+    index = row.position(blend.i0);
+    found.x0 = start + (reduces ? 0 : index * step);
+    found.x1 = start + row.position(blend.i1) * step;
+    if constexpr (has_curves(CLASS)) {
+        if (blend.w != 0 && part.method >= CATMULL_ROM) {
+            if (CODE < 0 && single)
+                stencil<float>(row, blend.i0, blend.i1, start, step, part.method, place.around);
+            else
+                stencil<C>(row, blend.i0, blend.i1, start, step, part.method, place.around);
         }
     }
     return blend.valid;
@@ -263,6 +310,7 @@ __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<
 template <typename X, typename Y, int N> struct Elements {
     typedef Computed<X, Y> C;
     static constexpr int V = N;
+    static constexpr bool any = false;
     const X* x;
     Y* y;
     __device__ __forceinline__ Elements(const void* data, void* out, int, int)
@@ -293,6 +341,7 @@ template <typename X, typename Y, int N> struct Elements {
 template <typename T> struct AnyElement {
     typedef T C;
     static constexpr int V = 1;
+    static constexpr bool any = true;
     const void* x;
     void* y;
     int x_code, y_code;
@@ -335,13 +384,14 @@ __device__ __forceinline__ C akima(C m1, C m2, C m3, C m4, bool modified) {
     }
     const C sum = a + b;
     const C largest = max(max(fabs(m1), fabs(m2)), max(fabs(m3), fabs(m4)));
-    if (sum <= (C)1e-9 * largest) return modified ? (C)0 : (C)0.5 * (m4 + m1);
+    const C equal = sizeof(C) == 4 ? (C)1e-6 : (C)1e-9;  // but for rounding
+    if (sum <= equal * largest) return modified ? (C)0 : (C)0.5 * (m4 + m1);
     return sum == 0 ? (C)0 : (a * m2 + b * m3) / sum;
 }
 
 // The cubic of an interval, in units of its length. Neighbours that are missing are not read.
 template <typename C>
-__device__ __forceinline__ C hermite(int method, const Place<1>& p, C w, C far_left, C left, C y0,
+__device__ __forceinline__ C hermite(int method, const Around& p, C w, C far_left, C left, C y0,
                                      C y1, C right, C far_right) {
     const C m = y1 - y0;
     C d0 = m, d1 = m;
@@ -374,25 +424,87 @@ __device__ __forceinline__ C hermite(int method, const Place<1>& p, C w, C far_l
 }
 
 // Normalisation: clip((x - shift) * scale + offset, low, high), each for every column.
+template <typename C, int V> struct Statistics {
+    C shift[V], scale[V], offset[V], low[V], high[V];
+
+    __device__ __forceinline__ void load(const void* affine, int size, int64 column) {
+        const C* a = (const C*)affine;
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const int64 at = column + j;
+            const int i = size == 1 ? 0 : (int)(at < size ? at : at % size);
+            shift[j] = __ldg(a + i);
+            scale[j] = __ldg(a + size + i);
+            offset[j] = __ldg(a + 2 * size + i);
+            low[j] = __ldg(a + 3 * size + i);
+            high[j] = __ldg(a + 4 * size + i);
+        }
+    }
+    __device__ __forceinline__ C operator()(C x, int j) const {
+        const C y = (x - shift[j]) * scale[j] + offset[j];
+        return y < low[j] ? low[j] : y > high[j] ? high[j] : y;
+    }
+};
 template <typename C>
-__device__ __forceinline__ C normalised(C x, const C* affine, int size, int column) {
-    const C* a = affine + (size == 1 ? 0 : column % size);
-    const C y = (x - __ldg(a)) * __ldg(a + size) + __ldg(a + 2 * size);
-    const C low = __ldg(a + 3 * size), high = __ldg(a + 4 * size);
-    return y < low ? low : y > high ? high : y;
+__device__ __forceinline__ C normalised(C x, const void* affine, int size, int64 column) {
+    Statistics<C, 1> of;
+    of.load(affine, size, column);
+    return of(x, 0);
 }
 
 // ---------------------------------------------------------------------------------------- writing
 
-// A thread keeps to its columns and goes from target to target. HOW says what code is wanted: for
-// copies, for lines too, or for everything.
-enum How { COPIES, LINES, CURVES };
-
-template <int LEVEL, int HOW, typename E, typename W>
-__device__ void write_columns(const Part<W>& part, const void* data, void* out, const void* affine,
-                              const int64* constants, const Place<LEVEL>* places, int n) {
+// The samples of a span, in the order of time, so that sums repeat.
+template <typename E, typename W>
+__device__ __forceinline__ void reduce(const E& elements, const Part<W>& part, const Several& s,
+                                       int64 start, typename E::C* total) {
     typedef typename E::C C;
     constexpr int V = E::V;
+    for (int64 k = 0; k < s.n; ++k) {
+        const int64 i = s.order ? s.order[s.lo + k] : s.lo + k;
+        C v[V];
+        elements.load(start + i * part.data_step, v);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            if (part.method == ANY) {
+                total[j] = k == 0 ? (C)(v[j] != 0) : (C)(total[j] != 0 || v[j] != 0);
+            } else if (part.method < MAX) {
+                total[j] = k == 0 ? (C)0 + v[j] : total[j] + v[j];
+            } else if (k == 0 || v[j] != v[j] ||
+                       (part.method == MAX ? v[j] > total[j] : v[j] < total[j])) {
+                total[j] = v[j];  // what is not a number stays, for nothing is above it
+            }
+        }
+    }
+    if (part.method == MEAN) {
+#pragma unroll
+        for (int j = 0; j < V; ++j) total[j] = total[j] / (C)s.n;
+    }
+}
+// Of 64-bit integers, which no float holds.
+template <typename X, typename W>
+__device__ __forceinline__ X extreme(const Part<W>& part, const void* data, const Several& s,
+                                     int64 start) {
+    X best = 0;
+    for (int64 k = 0; k < s.n; ++k) {
+        const int64 i = s.order ? s.order[s.lo + k] : s.lo + k;
+        const X v = __ldg((const X*)data + start + i * part.data_step);
+        if (k == 0 || (part.method == MAX ? v > best : v < best)) best = v;
+    }
+    return best;
+}
+
+// A thread keeps to its columns and goes from target to target. HOW says what code is wanted beyond
+// copies: whatever the class has but reductions, or all of it.
+enum How { COPIES, SAMPLES, ALL };
+
+template <int HOW, typename E, int CLASS, typename P, typename W>
+__device__ void write_columns(const Part<W>& part, const void* data, void* out, const void* affine,
+                              const int64* constants, const Place<CLASS, P>* places, int n) {
+    typedef typename E::C C;
+    constexpr int V = E::V;
+    constexpr bool CURVES = HOW >= SAMPLES && has_curves(CLASS);
+    constexpr bool SCALES = HOW >= SAMPLES && has_statistics(CLASS);
     const E elements(data, out, part.x, part.y);
     const int per_group = part.width / V, packs = per_group * part.groups;
     if (packs == 0) return;
@@ -406,48 +518,78 @@ __device__ void write_columns(const Part<W>& part, const void* data, void* out, 
             const int group = k / per_group;
             d = (int64)group * part.stride + part.column + (k - group * per_group) * V;
         }
+        Statistics<C, SCALES ? V : 1> statistics;
+        if (SCALES && affine) statistics.load(affine, part.affine_size, d);
         for (int i = row; i < n; i += rows) {
-            const Place<LEVEL>& place = places[i];
-            const int64 y = place.y + d;
-            if (place.code >= 0) {
-                elements.fill(y, constants[place.code]);
-                continue;
-            }
-            const C w = (C)place.w;
-            if (HOW == COPIES || (w == 0 && !(HOW == CURVES && affine))) {
-                elements.copy(place.x0 + d, y);
+            const Found<P>& found = places[i].found;
+            const int64 y = found.y + d;
+            if (found.code >= 0) {
+                elements.fill(y, constants[found.code]);
                 continue;
             }
             C v[V];
-            elements.load(place.x0 + d, v);
+            if constexpr (HOW == ALL && has_reductions(CLASS)) {
+                if (places[i].several.n) {
+                    if constexpr (E::any) {
+                        if (part.x == part.y && !affine && part.method >= MAX &&
+                            part.method != ANY && (part.x == I64 || part.x == U64)) {
+                            const int64 at = found.x0 + d;
+                            if (part.x == I64)
+                                ((int64*)out)[y] =
+                                    extreme<int64>(part, data, places[i].several, at);
+                            else
+                                ((uint64*)out)[y] =
+                                    extreme<uint64>(part, data, places[i].several, at);
+                            continue;
+                        }
+                    }
+                    reduce(elements, part, places[i].several, found.x0 + d, v);
+                    if (SCALES && affine) {
+#pragma unroll
+                        for (int j = 0; j < V; ++j) v[j] = statistics(v[j], SCALES ? j : 0);
+                    }
+                    elements.store(y, v);
+                    continue;
+                }
+            }
+            const C w = (C)found.w;
+            if (HOW == COPIES || (w == 0 && !(SCALES && affine))) {
+                elements.copy(found.x0 + d, y);
+                continue;
+            }
+            elements.load(found.x0 + d, v);
             if (w != 0) {
                 C x1[V];
-                elements.load(place.x1 + d, x1);
-                if (HOW == CURVES && part.method >= CATMULL_ROM) {
-                    const Place<1>& full = (const Place<1>&)place;
-                    C x[4][V];
+                elements.load(found.x1 + d, x1);
+                bool line = true;
+                if constexpr (CURVES) {
+                    if (part.method >= CATMULL_ROM) {
+                        line = false;
+                        const Around& around = places[i].around;
+                        C x[4][V];
 #pragma unroll
-                    for (int j = 0; j < V; ++j) {
-                        x[0][j] = x[1][j] = v[j];
-                        x[2][j] = x[3][j] = x1[j];
+                        for (int j = 0; j < V; ++j) {
+                            x[0][j] = x[1][j] = v[j];
+                            x[2][j] = x[3][j] = x1[j];
+                        }
+                        if (around.left) elements.load(around.at[1] + d, x[1]);
+                        if (around.right) elements.load(around.at[2] + d, x[2]);
+                        if (around.left == 2) elements.load(around.at[0] + d, x[0]);
+                        if (around.right == 2) elements.load(around.at[3] + d, x[3]);
+#pragma unroll
+                        for (int j = 0; j < V; ++j)
+                            v[j] = hermite<C>(part.method, around, w, x[0][j], x[1][j], v[j],
+                                              x1[j], x[2][j], x[3][j]);
                     }
-                    if (full.left) elements.load(full.around[1] + d, x[1]);
-                    if (full.right) elements.load(full.around[2] + d, x[2]);
-                    if (full.left == 2) elements.load(full.around[0] + d, x[0]);
-                    if (full.right == 2) elements.load(full.around[3] + d, x[3]);
-#pragma unroll
-                    for (int j = 0; j < V; ++j)
-                        v[j] = hermite<C>(part.method, full, w, x[0][j], x[1][j], v[j], x1[j],
-                                          x[2][j], x[3][j]);
-                } else {
+                }
+                if (line) {
 #pragma unroll
                     for (int j = 0; j < V; ++j) v[j] = v[j] + w * (x1[j] - v[j]);
                 }
             }
-            if (HOW == CURVES && affine) {
+            if (SCALES && affine) {
 #pragma unroll
-                for (int j = 0; j < V; ++j)
-                    v[j] = normalised<C>(v[j], (const C*)affine, part.affine_size, (int)(d + j));
+                for (int j = 0; j < V; ++j) v[j] = statistics(v[j], SCALES ? j : 0);
             }
             elements.store(y, v);
         }
@@ -455,101 +597,48 @@ __device__ void write_columns(const Part<W>& part, const void* data, void* out, 
     }
 }
 
-// The samples of a span, in the order of time, so that sums repeat.
-template <typename X, typename W>
-__device__ __forceinline__ X extreme(const Part<W>& part, const X* x, const Place<1>& p, int64 d) {
-    X best{};
-    for (int64 k = 0; k < p.n; ++k) {
-        const int64 i = p.order ? p.order[p.lo + k] : p.lo + k;
-        const X v = __ldg(x + p.x0 + i * part.data_step + d);
-        if (k == 0 || v != v || (part.method == MAX ? v > best : v < best)) best = v;
-        if (v != v) break;  // what is not a number stays
-    }
-    return best;
-}
-template <typename C, typename W>
-__device__ C reduced(const Part<W>& part, const void* data, const Place<1>& p, int64 d) {
-    C total = 0;
-    for (int64 k = 0; k < p.n; ++k) {
-        const int64 i = p.order ? p.order[p.lo + k] : p.lo + k;
-        const C v = read<C>(part.x, data, p.x0 + i * part.data_step + d);
-        if (part.method == ANY) {
-            if (v != 0) return 1;
-        } else if (part.method < MAX) {
-            total = total + v;
-        } else if (k == 0 || v != v || (part.method == MAX ? v > total : v < total)) {
-            total = v;
-            if (v != v) return v;
-        }
-    }
-    return part.method == MEAN ? total / (C)p.n : total;
-}
-template <typename C, typename W>
-__device__ void write_reduced(const Part<W>& part, const void* data, void* out, const void* affine,
-                              const int64* constants, const Place<1>* places, int n) {
-    const int columns = part.width * part.groups;
-    for (int64 k = threadIdx.x; k < (int64)n * columns; k += blockDim.x) {
-        const Place<1>& place = places[k / columns];
-        const int column = (int)(k % columns);
-        const int group = column / part.width;
-        const int64 d = (int64)group * part.stride + part.column + (column - group * part.width);
-        const int64 y = place.y + d;
-        if (place.code >= 0) {
-            put_bits(part.y, out, y, constants[place.code]);
-        } else if (place.n == 0 && part.x == part.y && !affine) {  // held
-            put_bits(part.y, out, y, bits_at(part.x, data, place.x0 + d));
-        } else if (place.n && part.x == part.y && !affine && part.x == I64 && part.method >= MAX &&
-                   part.method != ANY) {
-            ((int64*)out)[y] = extreme(part, (const int64*)data, place, d);
-        } else if (place.n && part.x == part.y && !affine && part.x == U64 && part.method >= MAX &&
-                   part.method != ANY) {
-            ((uint64*)out)[y] = extreme(part, (const uint64*)data, place, d);
-        } else {
-            C v = place.n ? reduced<C>(part, data, place, d) : read<C>(part.x, data, place.x0 + d);
-            if (affine) v = normalised<C>(v, (const C*)affine, part.affine_size, (int)d);
-            put<C>(part.y, out, y, v);
-        }
-    }
-}
-
 // A thread to a rotation.
-template <typename C, typename W>
+template <typename E, int CLASS, typename P, typename W>
 __device__ void write_rotation(const Part<W>& part, const void* data, void* out, const void* affine,
-                               const int64* constants, const Place<1>* places, int n) {
-    const int width = part.width;
+                               const int64* constants, const Place<CLASS, P>* places, int n) {
+    typedef typename E::C C;
+    const E elements(data, out, part.x, part.y);
+    const int width = part.width, beyond = part.rotation_row - 3;
     for (int k = threadIdx.x; k < n * part.groups; k += blockDim.x) {
-        const Place<1>& place = places[k / part.groups];
-        const int64 d = (int64)(k % part.groups) * part.stride + part.column;
-        const int64 y = place.y + d;
-        const int rows = part.rotation_row;
-        if (place.code >= 0) {
+        const int target = part.groups == 1 ? k : k / part.groups;
+        const Found<P>& found = places[target].found;
+        const int64 d = (int64)(k - target * part.groups) * part.stride + part.column;
+        const int64 y = found.y + d;
+        if (found.code >= 0) {
             for (int i = 0; i < width; ++i)
-                put_bits(part.y, out, y + i + i / 3 * (rows - 3), constants[place.code]);
+                put_bits(part.y, out, y + i + i / 3 * beyond, constants[found.code]);
             continue;
         }
         C a[9] = {}, b[9] = {}, r[9] = {};
-        const bool vector = part.vector && part.x == F32 && part.y == F32 && width == 4;
-        const int64 x0 = place.x0 + d, x1 = place.x1 + d;
-        if (vector) {
-            const Pack<float, 4> p = load_pack<float, 4>((const float*)data + x0);
-            const Pack<float, 4> q = load_pack<float, 4>((const float*)data + x1);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                a[i] = (C)p.at[i];
-                b[i] = (C)q.at[i];
-            }
+        const int64 x0 = found.x0 + d, x1 = found.x1 + d;
+        if (E::V == 4) {
+            elements.load(x0, a);
+            elements.load(x1, b);
         } else {
 #pragma unroll
             for (int i = 0; i < 9; ++i) {
                 if (i < width) {
-                    a[i] = read<C>(part.x, data, x0 + i + i / 3 * (rows - 3));
-                    b[i] = read<C>(part.x, data, x1 + i + i / 3 * (rows - 3));
+                    elements.load(x0 + i + i / 3 * beyond, a + i);
+                    elements.load(x1 + i + i / 3 * beyond, b + i);
                 }
             }
         }
-        bool defined = true;
-        if (place.w != 0) {
-            defined = turn<C, C>(part.rotation, 3, part.flags, a, b, (C)place.w, r);
+        if (found.w != 0) {
+            const bool defined =
+                turn<C, C>(E::V == 4 && part.rotation != QUAT_WXYZ ? (int)QUAT_XYZW : part.rotation,
+                           3, part.flags, a, b, (C)found.w, r);
+            const Mark& mark = places[target].mark;
+            if (!defined && mark.at) *mark.at = mark.undefined;
+            if (!defined && part.fill) {
+                for (int i = 0; i < width; ++i)
+                    put_bits(part.y, out, y + i + i / 3 * beyond, constants[FILLED]);
+                continue;
+            }
         } else {
 #pragma unroll
             for (int i = 0; i < 9; ++i) r[i] = a[i];
@@ -563,82 +652,88 @@ __device__ void write_rotation(const Part<W>& part, const void* data, void* out,
                 r[3] = q.w;
             }
         }
-        if (!defined && place.mark) *place.mark = place.undefined;
-        if (vector && !affine) {
-            Pack<float, 4> p;
+        if (has_statistics(CLASS) && affine) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) p.at[i] = (float)r[i];
-            store_pack<float, 4>((float*)out + y, p);
-            continue;
+            for (int i = 0; i < 9; ++i)
+                if (i < width)
+                    r[i] = normalised<C>(r[i], affine, part.affine_size, d + i + i / 3 * beyond);
         }
+        if (E::V == 4) {
+            elements.store(y, r);
+        } else {
 #pragma unroll
-        for (int i = 0; i < 9; ++i) {
-            if (i < width) {
-                const int at = i + i / 3 * (rows - 3);
-                C v = r[i];
-                if (affine) v = normalised<C>(v, (const C*)affine, part.affine_size, (int)(d + at));
-                put<C>(part.y, out, y + at, v);
-            }
+            for (int i = 0; i < 9; ++i)
+                if (i < width) elements.store(y + i + i / 3 * beyond, r + i);
         }
     }
 }
 
 // Writes a part for n targets.
-template <int LEVEL, typename W>
+template <int CLASS, int CODE, typename P, typename W>
 __device__ void write_part(const Part<W>& part, const void* data, void* out, const void* affine,
-                           const int64* constants, const Place<LEVEL>* places, int n) {
+                           const int64* constants, const Place<CLASS, P>* places, int n) {
 #define WRITE(HOW, X, Y, V) \
-    write_columns<LEVEL, HOW, Elements<X, Y, V>>(part, data, out, affine, constants, places, n)
-#define WRITE_PACKED(HOW, X, Y, V) \
-    do { \
-        if (part.vector) WRITE(HOW, X, Y, V); \
-        else WRITE(HOW, X, Y, 1); \
-    } while (0)
-    constexpr int ALL = LEVEL ? CURVES : LINES;
-    const int x = part.x, y = part.y;
-    const bool wide = is_wide(x) || is_wide(y);
-    if (LEVEL) {
-        const Place<1>* full = (const Place<1>*)places;
-        if (part.rotation) {
-            if (wide) write_rotation<double>(part, data, out, affine, constants, full, n);
-            else write_rotation<float>(part, data, out, affine, constants, full, n);
-            return;
+    write_columns<HOW, Elements<X, Y, V>>(part, data, out, affine, constants, places, n)
+#define TURN(...) write_rotation<__VA_ARGS__>(part, data, out, affine, constants, places, n)
+    if constexpr (CODE >= 0) {
+        typedef typename Only<CODE>::type X;
+        constexpr int V = CLASS == CURVED ? (sizeof(X) == 8 ? 1 : 2)
+                          : sizeof(X) == 8 ? 2 : sizeof(X) == 4 || CLASS != SAMPLING ? 4 : 8;
+        if constexpr (has_rotations(CLASS)) {
+            if (part.rotation) {
+                if (sizeof(X) == 4 && part.vector) TURN(Elements<X, X, sizeof(X) == 4 ? 4 : 1>);
+                else TURN(Elements<X, X, 1>);
+                return;
+            }
         }
-        if (part.method >= MEAN) {
-            if (wide) write_reduced<double>(part, data, out, affine, constants, full, n);
-            else write_reduced<float>(part, data, out, affine, constants, full, n);
-            return;
-        }
-    }
-    const bool copies = part.method >= NEAREST && part.method <= NEXT && x == y && !affine;
-    if (copies) {
-        switch (size_of(x)) {
-            case 8: WRITE_PACKED(COPIES, int64, int64, 2); return;
-            case 4: WRITE_PACKED(COPIES, int, int, 4); return;
-            case 2: WRITE_PACKED(COPIES, short, short, 8); return;
-        }
-        WRITE_PACKED(COPIES, signed char, signed char, 16);
-    } else if (x == F32 && y == F32) {
-        WRITE_PACKED(ALL, float, float, 4);
-    } else if (x == F64 && y == F64) {
-        WRITE_PACKED(ALL, double, double, 2);
-    } else if (x == BF16 && y == BF16 && (!LEVEL || part.vector)) {
-        if (part.vector) WRITE(ALL, __nv_bfloat16, __nv_bfloat16, (LEVEL ? 4 : 8));
-        else if (!LEVEL) WRITE(ALL, __nv_bfloat16, __nv_bfloat16, (LEVEL ? 4 : 1));
-    } else if (x == F16 && y == F16 && (!LEVEL || part.vector)) {
-        if (part.vector) WRITE(ALL, __half, __half, (LEVEL ? 4 : 8));
-        else if (!LEVEL) WRITE(ALL, __half, __half, (LEVEL ? 4 : 1));
-    } else if (LEVEL && part.vector && x == U8 && y == F32) {
-        WRITE(ALL, unsigned char, float, 4);
-    } else if (LEVEL && part.vector && x == U8 && y == BF16) {
-        WRITE(ALL, unsigned char, __nv_bfloat16, 4);
-    } else if (LEVEL && part.vector && x == U8 && y == F16) {
-        WRITE(ALL, unsigned char, __half, 4);
-    } else if (wide) {
-        write_columns<LEVEL, ALL, AnyElement<double>>(part, data, out, affine, constants, places, n);
+        if (part.vector) WRITE(ALL, X, X, V);
+        else WRITE(ALL, X, X, 1);
     } else {
-        write_columns<LEVEL, ALL, AnyElement<float>>(part, data, out, affine, constants, places, n);
+        const int x = part.x, y = part.y;
+        const bool wide = is_wide(x) || is_wide(y);
+        if constexpr (has_rotations(CLASS)) {
+            if (part.rotation) {
+                if (wide) TURN(AnyElement<double>);
+                else TURN(AnyElement<float>);
+                return;
+            }
+        }
+        if (has_reductions(CLASS) && part.method >= MEAN) {
+            if (wide)
+                write_columns<ALL, AnyElement<double>>(part, data, out, affine, constants, places, n);
+            else
+                write_columns<ALL, AnyElement<float>>(part, data, out, affine, constants, places, n);
+        } else if (part.vector && part.method >= NEAREST && part.method <= NEXT && x == y &&
+                   !affine) {
+            switch (size_of(x)) {
+                case 8: WRITE(COPIES, int64, int64, 2); return;
+                case 4: WRITE(COPIES, int, int, 4); return;
+                case 2: WRITE(COPIES, short, short, 8); return;
+            }
+            WRITE(COPIES, signed char, signed char, 16);
+        } else if (part.vector && x == F32 && y == F32) {
+            WRITE(SAMPLES, float, float, 4);
+        } else if (part.vector && x == BF16 && y == BF16) {
+            WRITE(SAMPLES, __nv_bfloat16, __nv_bfloat16, (CLASS == SAMPLING ? 8 : 4));
+        } else if (part.vector && x == U8 && y == F32) {
+            WRITE(SAMPLES, unsigned char, float, 4);
+        } else if (part.vector && x == U8 && y == BF16) {
+            WRITE(SAMPLES, unsigned char, __nv_bfloat16, 4);
+        } else if (wide) {
+            write_columns<SAMPLES, AnyElement<double>>(part, data, out, affine, constants, places, n);
+        } else {
+            write_columns<SAMPLES, AnyElement<float>>(part, data, out, affine, constants, places, n);
+        }
     }
 #undef WRITE
-#undef WRITE_PACKED
+#undef TURN
+}
+
+// Blocks of 256 threads on a processor at once: as many as registers allow without spilling.
+constexpr int blocks_at_once(int of, int code, int plain) {
+    return of == EVERYTHING ? 1
+           : code < 0 ? 2
+           : of == SAMPLING ? (plain ? (code == F64 ? 4 : 5) : (code == F64 ? 2 : 3))
+           : of == CURVED ? (plain && code != F64 ? 3 : 2)
+                          : (plain && code != F64 ? 3 : 2);
 }

@@ -5,16 +5,25 @@
 #include "windows.table"
 #include "part.cuh"
 
-// The episode of a sample: the last that begins at or before it.
-__device__ __forceinline__ int64 episode_of(int64 sample, const void* offsets, int64 width,
-                                            int64 episodes) {
-    int64 lo = 0, hi = episodes;
-    while (lo < hi) {
-        const int64 mid = lo + (hi - lo) / 2;
-        if (load<int64>(offsets, width, mid) <= sample) lo = mid + 1;
-        else hi = mid;
+// The number of offsets not above a sample. The loads of a round do not wait for one another: one by
+// one, 10,000 episodes cost 16 us.
+template <typename T>
+__device__ __forceinline__ int64 offsets_until(int64 sample, const T* offsets, int64 episodes) {
+    constexpr int ways = 8;
+    int64 lo = 0;
+    int len = (int)episodes;
+    while (len > 0) {
+        const int stride = len / ways + 1;
+        T at[ways - 1];
+#pragma unroll
+        for (int k = 1; k < ways; ++k) at[k - 1] = __ldg(offsets + lo + min(k * stride, len) - 1);
+        int below = 0;
+#pragma unroll
+        for (int k = 1; k < ways; ++k) below += k * stride <= len && at[k - 1] <= sample;
+        lo += below * stride;
+        len = min(len - below * stride, stride - 1);
     }
-    return lo - 1;
+    return lo;
 }
 
 __device__ __forceinline__ int64 plus(int64 t, int64 duration) {
@@ -38,10 +47,11 @@ __device__ __forceinline__ int64 mirrored_index(int64 i, int64 n) {
 //
 // Windows are written as the streams of fuse.cu are: a block takes a tile of one key, finds the
 // samples of each element of its windows, and moves the rows with all of its threads.
-template <typename W, int SIZE, int LEVEL>
-__global__ void __launch_bounds__(256, 2)
+template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
+__global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
     windows(const __grid_constant__ WindowsTable<W, SIZE> table) {
-    __shared__ Place<LEVEL> places[128];
+    typedef typename Only<CODE>::C C;
+    __shared__ Place<CLASS, C> places[MOST_TARGETS];
     __shared__ int64 constants[5];
     const Windows<W>& header = table.header;
     for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
@@ -50,12 +60,14 @@ __global__ void __launch_bounds__(256, 2)
             first_part += table.streams[s++].parts;
         const Stream<W>& stream = table.streams[s];
         const int64 T = stream.targets, items = header.anchors_count * T;
-        const int64 begin = (block - stream.first_block) * stream.tile;
-        const int n = (int)(items - begin < stream.tile ? items - begin : stream.tile);
+        const int tile = stream.tiles_of_8 * 8;
+        const int64 begin = (block - stream.first_block) * tile;
+        const int n = (int)(items - begin < tile ? items - begin : tile);
         const void* const offsets = table.at[stream.offsets];
         const int64 offsets_width = stream.flags & NARROW_OFFSETS ? 4 : 8;
         const int64 stamp_width = stream.flags & NARROW_TIMES ? 4 : 8;
         const void* const stamps = table.at[stream.times];
+        const int64 episodes = stream.src_row_or_episodes, size = stream.samples;
         bool* const padding = (bool*)table.at[stream.valid];
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
@@ -72,82 +84,77 @@ __global__ void __launch_bounds__(256, 2)
                 int64 anchor = 0;
                 if (header.anchors)
                     anchor = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8, a);
+                W start;
+                no_time(start);
+                if (stamps) {
+                    if (header.anchor_times)
+                        start = load<W>(table.at[header.anchor_times],
+                                        header.narrow_anchor_times ? 4 : 8, a);
+                    else if (anchor >= 0 && anchor < size)
+                        start = load<W>(stamps, stamp_width, anchor * stream.src_step);
+                }
                 int64 episode;
                 if (header.episodes)
                     episode = load<int64>(table.at[header.episodes], header.narrow_episodes ? 4 : 8,
                                           a);
+                else if (offsets_width == 8)
+                    episode = offsets_until(anchor, (const int64*)offsets, episodes) - 1;
                 else
-                    episode = episode_of(anchor, offsets, offsets_width, stream.src_row_or_episodes);
-                const bool known = episode >= 0 && episode < stream.src_row_or_episodes;
-                Row<W> row;
-                row.first = row.n = 0;
+                    episode = offsets_until(anchor, (const int*)offsets, episodes) - 1;
+                const bool known = episode >= 0 && episode < episodes;
+                Row<W> row{};
                 if (known) {
-                    row.first = clamp(load<int64>(offsets, offsets_width, episode), 0, stream.samples);
+                    row.first = clamp(load<int64>(offsets, offsets_width, episode), 0, size);
                     row.n = clamp(load<int64>(offsets, offsets_width, episode + 1) - row.first, 0,
-                                  stream.samples - row.first);
+                                  size - row.first);
                 }
-                Place<LEVEL>& place = places[i];
-                place.y = item * part.out_step;
+                Place<CLASS, C>& place = places[i];
+                Found<C>& found = place.found;
+                found.y = item * part.out_step;
                 bool ok;
                 if (!stamps) {
                     const int64 j = anchor + ((const int64*)table.at[stream.deltas])[k] - row.first;
                     ok = j >= 0 && j < row.n;
-                    place.w = 0;
-                    place.code = row.n == 0 ? (int)EMPTY : part.fill && !ok ? (int)FILLED : -1;
-                    place.x0 = 0;
-                    if (place.code < 0) {
-                        const int64 at = stream.flags & REFLECT
-                                             ? mirrored_index(j, row.n)
-                                             : clamp(j, 0, row.n - 1);
-                        place.x0 = (row.first + at) * part.data_step;
+                    found.w = 0;
+                    found.code = row.n == 0 ? (int)EMPTY : part.fill && !ok ? (int)FILLED : -1;
+                    found.x0 = 0;
+                    if (found.code < 0) {
+                        const int64 at = stream.flags & REFLECT ? mirrored_index(j, row.n)
+                                                                : clamp(j, 0, row.n - 1);
+                        found.x0 = (row.first + at) * part.data_step;
                     }
-                    place.x1 = place.x0;
-                    if (LEVEL) ((Place<1>&)place).n = 0;
+                    found.x1 = found.x0;
+                    if constexpr (has_reductions(CLASS)) place.several.n = 0;
                 } else {
                     row.stamps = stamps;
-                    row.order = nullptr;
                     row.offset = row.first * stream.src_step;
                     row.step = stream.src_step;
                     row.width = stamp_width;
-                    row.start = 0;
                     row.latency = stream.latency;
-                    row.hz = row.ticks = 0;
-                    row.narrow = false;
-                    if (stream.latencies)
+                    if (!PLAIN && stream.latencies)
                         from_seconds(load<double>(table.at[stream.latencies],
                                                   stream.flags & NARROW_LATENCIES ? 4 : 8, a),
                                      header.ticks, row.latency);
-                    W start;
-                    if (header.anchor_times)
-                        start = load<W>(table.at[header.anchor_times],
-                                        header.narrow_anchor_times ? 4 : 8, a);
-                    else if (known && anchor >= 0 && anchor < stream.samples)
-                        start = load<W>(stamps, stamp_width, anchor * stream.src_step);
-                    else
-                        no_time(start);
                     const W* const deltas = (const W*)table.at[stream.deltas];
                     const W q = plus(start, deltas[k]);
                     W before, after;
                     no_time(before);
                     no_time(after);
-                    if (LEVEL && part.method >= MEAN) {
+                    if (has_reductions(CLASS) && part.method >= MEAN) {
                         if (k > 0) before = plus(start, deltas[k - 1]);
                         if (k + 1 < T) after = plus(start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<LEVEL>(stream, part, row, before, q, after, true,
-                                            row.first * part.data_step, place, index);
+                    ok = locate_part<CLASS, CODE>(stream, part, row, before, q, after, true,
+                                                  row.first * part.data_step, place, index);
                 }
                 bool* const at = padding ? padding + item : nullptr;
                 if (at) *at = !ok || (p > 0 && *at);
-                if (LEVEL) {
-                    ((Place<1>&)place).mark = at;
-                    ((Place<1>&)place).undefined = true;
-                }
+                if constexpr (has_rotations(CLASS)) place.mark = {at, true};
             }
             __syncthreads();
-            write_part<LEVEL>(part, table.at[part.data], (void*)table.at[part.out],
-                              table.at[part.affine], constants, places, n);
+            write_part<CLASS, CODE>(part, table.at[part.data], (void*)table.at[part.out],
+                                    table.at[part.affine], constants, places, n);
             __syncthreads();
         }
     }

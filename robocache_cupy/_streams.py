@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._core.array import Meta, dtype_name
 from ._core.bits import NAN, element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
@@ -18,9 +20,9 @@ from ._core.table import (
     NARROW_LENGTHS,
     NARROW_OFFSETS,
     NARROW_TIMES,
+    ONE_ROW,
     TOLERANT,
     Table,
-    types,
 )
 from ._core.time import Clock, duration, later, rate, time_point, width
 
@@ -90,25 +92,25 @@ def weight_dtype(x: str, y: str) -> str:
 # --------------------------------------------------------------------------------------- constants
 
 
-def both_ends(extrapolate: Any) -> tuple[Any, Any]:
+def both_ends(extrapolate: Any, name: str = "extrapolate") -> tuple[Any, Any]:
     if type(extrapolate) is not tuple:
         return extrapolate, extrapolate
     if len(extrapolate) != 2:
-        raise ValueError(f"extrapolate has {len(extrapolate)} parts, expected (left, right)")
+        raise ValueError(f"{name} has {len(extrapolate)} parts, expected (left, right)")
     return extrapolate
 
 
-def edge(policy: Any, dtype: str) -> tuple[int, Any]:
+def edge(policy: Any, dtype: str, name: str = "extrapolate") -> tuple[int, Any]:
     """The code of one end's policy, and the bits of its constant."""
     if isinstance(policy, str) and policy in ("hold", "extrapolate"):
         return EDGES[policy], 0
     if policy == "nan":
         if dtype not in FLOATS:
-            raise TypeError(f"extrapolate is 'nan', which {dtype} data cannot hold")
+            raise TypeError(f"{name} is 'nan', which {dtype} data cannot hold")
         policy = NAN
     if policy is None or isinstance(policy, str):
-        one_of("extrapolate", policy, ("hold", "nan", "extrapolate", "a number"))
-    return EDGES["constant"], value_bits("extrapolate", policy, dtype)
+        one_of(name, policy, ("hold", "nan", "extrapolate", "a number"))
+    return EDGES["constant"], value_bits(name, policy, dtype)
 
 
 def value_bits(name: str, value: Any, dtype: str) -> Any:
@@ -244,6 +246,13 @@ def check_rows(rows: int, **arrays: Any) -> None:
         inner(x, 0)
 
 
+def whole_number(name: str, x: Any) -> int:
+    """An integer of 0 or more, of whatever type."""
+    if not (isinstance(x, (int, float, np.number)) and x >= 0 and x == int(x)):
+        raise ValueError(f"{name} is {x!r}, expected an integer of 0 or more")
+    return int(x)
+
+
 def check_numbers(**numbers: Any) -> None:
     for name, x in numbers.items():
         if type(x) is Meta:
@@ -310,12 +319,15 @@ def columns_of(
     """The columns of a stream with features of this shape, by the way they are made."""
     total = math.prod(features)
     last = features[-1] if features else 1
+    rotation = rotation or None
+    if not (rotation is None or isinstance(rotation, (Rotation, str, dict, tuple))):
+        raise TypeError(f"{name}: rotation is {rotation!r}, expected a name, or names by columns")
     if isinstance(rotation, (Rotation, str)):
         return _whole_rotation(name, features, total, method, rotation, default)
     stride = total if total == last else last
     groups = 1 if total == last else (total // last if last else 0)
     methods = _method_of_columns(name, last, method, default)
-    if rotation is None and len(set(methods)) <= 1:
+    if last == 0 or (rotation is None and len(set(methods)) <= 1):
         only = methods[0] if methods else _one_method(method, default)
         return [Columns(only, 0, total, 1, total)]
 
@@ -383,7 +395,8 @@ def _whole_rotation(
     _rotates(name, way)
     if turned.kind in ROTATIONS:
         code, size = ROTATIONS[turned.kind]
-        _fits(name, features, turned.kind, size)
+        if size > 1:  # any number of angles
+            _fits(name, features, turned.kind, size)
         return [Columns(way, 0, size, total // size, size, code, 3, turned.flags)]
     size, at, kind = POSES[turned.kind]
     _fits(name, features, turned.kind, size)
@@ -429,9 +442,10 @@ def _bounds(name: str, where: Any, last: int) -> tuple[int, int]:
         if step != 1:
             raise ValueError(f"{name}: columns {where} have a step, expected neighbours")
         return lo, max(lo, hi)
-    if not isinstance(where, int) or not -last <= where < last:
+    if not isinstance(where, (int, np.integer)) or not -last <= where < last:
         raise ValueError(f"{name}: {where!r} is no column, expected one of {last}, or '3:7'")
-    return where % last, where % last + 1
+    column = int(where) % last
+    return column, column + 1
 
 
 def _method_of_columns(name: str, last: int, method: Any, default: str) -> list[str]:
@@ -473,6 +487,7 @@ class Source(NamedTuple):
     normalize: Any  # Normalization
     dtype: str  # of the result
     order: Any = None
+    one_row: bool = False  # among several
 
 
 class Place(NamedTuple):
@@ -495,19 +510,26 @@ def add_stream(
         raise NotDense(x.times)
     per_row = late if isinstance(late, Meta) else None
     flags = TOLERANT if x.tolerance is not None else 0
+    flags |= ONE_ROW * x.one_row
     for bit, array in ((NARROW_TIMES, x.times), (NARROW_LENGTHS, x.lengths),
                        (NARROW_OFFSETS, x.offsets), (NARROW_LATENCIES, per_row)):  # fmt: skip
         flags |= bit * (array is not None and width(array.dtype) == 4)
     if x.times is None and clock.width == 4:
         flags |= NARROW_TIMES
+
+    def of(option: str) -> str:
+        return option if x.name == "data" else f"{option} of {x.name}"
+
     uniform = 0
     if x.times is None:
-        start = time_point("src_start", 0 if x.src_start is None else x.src_start, clock)
-        uniform = table.constant(as_bits(start), as_bits(rate("src_hz", x.src_hz)))
+        start = time_point(of("src_start"), 0 if x.src_start is None else x.src_start, clock)
+        uniform = table.constant(as_bits(start), as_bits(rate(of("src_hz"), x.src_hz)))
     values = {
-        "latency": duration("latency", 0.0 if per_row is not None else late, clock, signed=True),
-        "tolerance": duration("tolerance", 0.0 if x.tolerance is None else x.tolerance, clock),
-        "max_gap": duration("max_gap", x.max_gap, clock),
+        "latency": duration(
+            of("latency"), 0.0 if per_row is not None else late, clock, signed=True
+        ),
+        "tolerance": duration(of("tolerance"), 0.0 if x.tolerance is None else x.tolerance, clock),
+        "max_gap": duration(of("max_gap"), x.max_gap, clock),
         "samples": shape.samples,
         "src_row_or_episodes": shape.src_row,
         "src_step": shape.src_step,
@@ -523,16 +545,16 @@ def add_stream(
         "latencies": table.at(per_row),
         "flags": flags,
     }
-    left, right = both_ends(x.extrapolate)
-    left_code, left_bits = edge(left, x.dtype)
-    right_code, right_bits = edge(right, x.dtype)
+    left, right = both_ends(x.extrapolate, of("extrapolate"))
+    left_code, left_bits = edge(left, x.dtype, of("extrapolate"))
+    right_code, right_bits = edge(right, x.dtype, of("extrapolate"))
     edges = {
         "left": left_code,
         "right": right_code,
         "left_value": table.constant(left_bits),
         "right_value": table.constant(right_bits),
         "fill": int(x.fill_value is not None),
-        "fill_value": table.constant(value_bits("fill_value", x.fill_value, x.dtype)),
+        "fill_value": table.constant(value_bits(of("fill_value"), x.fill_value, x.dtype)),
     }
     table.streams.append(values)
     for columns in x.columns:
@@ -558,6 +580,9 @@ def _part(
     x = y if data is None else data.dtype
     affine, size = None, 0
     if source.normalize is not None and data is not None:
+        if y not in FLOATS:
+            raise TypeError(f"{source.name} has dtype {x}, which normalize makes floats of: pass "
+                            "dtype=")  # fmt: skip
         affine, size = _affine(source, columns, wide(x, y))
     if columns.rotation and not (x in FLOATS and y in FLOATS):
         raise TypeError(f"{source.name} has dtype {x}, expected a float for rotations")
@@ -617,7 +642,7 @@ def _affine(source: Source, columns: Columns, double: bool) -> tuple[Any, int]:
     return normalization.table(double), shape[0]
 
 
-def _pack(columns: Columns, x: str, y: str, level: int, affine: bool) -> int:
+def _pack(columns: Columns, x: str, y: str, level: bool, affine: bool) -> int:
     """The elements that the kernels move at once between these dtypes; see part.cuh."""
     if columns.rotation:
         return 4 if x == y == "float32" and columns.width == 4 else 0
@@ -625,14 +650,13 @@ def _pack(columns: Columns, x: str, y: str, level: int, affine: bool) -> int:
         return 16 // SIZE[x]
     if x == y and x in FLOATS:
         return min(16 // SIZE[x], 4 if level else 8)
-    return 4 if level and x == "uint8" and y in FLOATS[:3] else 0
+    return 4 if x == "uint8" and y in ("bfloat16", "float32") else 0
 
 
 def _fits_vector(
     source: Source, columns: Columns, place: Place, x: str, y: str, affine: bool
 ) -> bool:
-    level = level_of([source])
-    n = _pack(columns, x, y, level, affine)
+    n = _pack(columns, x, y, class_of([source]) != SAMPLED, affine)
     data, shape = source.data, source.shape
     if n == 0 or data is None:
         return False
@@ -650,30 +674,101 @@ def _fits_vector(
     )
 
 
-def level_of(sources: Sequence[Source]) -> int:
-    """How much of part.cuh it takes: 0 for sampling without normalisation."""
-    return int(
-        any(
-            source.normalize is not None
-            or any(c.rotation or c.method not in SAMPLING for c in source.columns)
-            for source in sources
-        )
+# What the parts of a launch take, in the codes of part.cuh.
+SAMPLED, CURVED, TURNING, REDUCING, SCALED, EVERYTHING = range(6)
+
+
+def class_of(sources: Sequence[Source]) -> int:
+    """The class of kernels that has code for all of these."""
+    columns = [c for source in sources for c in source.columns]
+    kinds = set()
+    if any(c.method in CURVES for c in columns):
+        kinds.add(CURVED)
+    if any(x.normalize is not None for x in sources):
+        kinds.add(SCALED)
+    if any(c.rotation for c in columns):
+        kinds.add(TURNING)
+    if any(c.method in REDUCTIONS for c in columns):
+        kinds.add(REDUCING)
+    return EVERYTHING if len(kinds) > 1 else kinds.pop() if kinds else SAMPLED
+
+
+def specialisation(
+    sources: Sequence[Source], table: Table, plain: bool
+) -> tuple[int, str, int, int, int]:
+    """The template arguments for these streams: size, level, class, code of the dtype, plain.
+
+    Numba knows the level only, "0" for sampling and "1" for everything.
+    """
+    kind, size = class_of(sources), table.size()
+    pairs = {(x.dtype if x.data is None else x.data.dtype, x.dtype) for x in sources if x.columns}
+    x, y = pairs.pop() if len(pairs) == 1 else ("", " ")
+    code = DATA.index(x) if x == y and x in FLOATS and size == 0 and kind != EVERYTHING else -1
+    if code < 0 and kind != SAMPLED:
+        kind = EVERYTHING
+    plain = plain and code >= 0 and all(map(_plain, sources))
+    return size, "0" if kind == SAMPLED else "1", kind, code, int(plain)
+
+
+def _plain(x: Source) -> bool:
+    """Whether a stream has stamps in order, and the same latency in every row."""
+    return (
+        x.times is not None
+        and x.order is None
+        and x.lengths is None
+        and x.offsets is None
+        and not isinstance(x.latency, Meta)
     )
 
 
-def share_blocks(table: Table, sources: Sequence[Source], items: Sequence[int]) -> int:
+SPECIALISATIONS = [
+    (0, "0" if kind == SAMPLED else "1", kind, code, plain)
+    for kind in (SAMPLED, CURVED, TURNING, REDUCING, SCALED)
+    for code in range(len(FLOATS))
+    for plain in (0, 1)
+] + [
+    (size, level, kind, -1, 0)
+    for size in (0, 1)
+    for level, kind in (("0", SAMPLED), ("1", EVERYTHING))
+]
+
+
+def types(clocks: Sequence[str] = ("int64", "float64")) -> list[tuple[Any, ...]]:
+    return [(wide, *rest) for wide in clocks for rest in SPECIALISATIONS]
+
+
+def blocks_at_once(kind: int, code: int, plain: int) -> int:
+    """Blocks of a kernel on a processor: `blocks_at_once` of part.cuh."""
+    double = code == FLOATS.index("float64")
+    if kind == EVERYTHING:
+        return 1
+    if code < 0:
+        return 2
+    if kind == SAMPLED:
+        return (4 if double else 5) if plain else 2 if double else 3
+    return 3 if plain and not double else 2
+
+
+def share_blocks(
+    table: Table, sources: Sequence[Source], items: Sequence[int], at_once: int
+) -> int:
     """Give the streams blocks in proportion to the bytes they move; returns how many in all."""
+    wave = 132 * at_once  # that an H200 runs at once
     costs = [count * _cost(source) for source, count in zip(sources, items, strict=True)]
     total, first = sum(costs) or 1, 0
-    for values, cost, count in zip(table.streams, costs, items, strict=True):
-        blocks = max(1, round(_WAVE * cost / total))
-        tile = max(8, min(-(-count // blocks), 128))
-        values["tile"], values["first_block"] = tile, first
-        first += -(-count // tile)
+    for values, source, cost, count in zip(table.streams, sources, costs, items, strict=True):
+        blocks = max(1, round(wave * cost / total))
+        eights = min(-(-count // (8 * blocks)), _most_targets(source) // 8)
+        values["tiles_of_8"], values["first_block"] = max(1, eights), first
+        first += -(-count // (8 * max(1, eights)))
     return first
 
 
-_WAVE = 132 * 8  # blocks that make an H200 busy
+def _most_targets(source: Source) -> int:
+    """Targets for a block: rows of 2 kB keep the memory busier in small tiles, small rows need many
+    for all threads to have some."""
+    row = sum(c.width * c.groups for c in source.columns) * SIZE[source.dtype]
+    return 64 if row >= 2048 else 128 if row >= 512 else 256
 
 
 def _cost(source: Source) -> float:
@@ -686,8 +781,13 @@ def _cost(source: Source) -> float:
 
 # ------------------------------------------------------------------------------------- the kernels
 
-_fuse = Kernel("fuse", "fuse", types([("0",), ("1",)]), lambda t: FUSE.format(t[0], t[1]))
-_overlap = Kernel("fuse", "overlap", types([()]), lambda t: FUSE.format(t[0], t[1]))
+_fuse = Kernel("fuse", "fuse", types(), lambda t: FUSE.format(t[0], t[1]))
+_overlap = Kernel(
+    "fuse",
+    "overlap",
+    [(wide, size) for wide in ("int64", "float64") for size in (0, 1)],
+    lambda t: FUSE.format(t[0], t[1]),
+)
 
 
 class Targets(NamedTuple):
@@ -767,12 +867,19 @@ def fuse_launches(
                 "than one launch can take: split it into several streams"
             )
         part = sources[first:end]
-        header["blocks"] = share_blocks(table, part, [items] * len(part))
+        plain = (
+            targets.times is not None
+            and targets.lengths is None
+            and not (places[first].row or results.times or results.index)
+        )
+        template = specialisation(part, table, plain)
+        at_once = blocks_at_once(*template[2:])
+        header["blocks"] = share_blocks(table, part, [items] * len(part), at_once)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
         launches.append(
             Launch(
                 _fuse,
-                (clock.wide, table.size(), str(level_of(part))),
+                (clock.wide, *template),
                 table.arrays(),
                 table.numbers(header),
                 items=items * len(part),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import logs
+from ._streams import METHODS
 from .align import CommandError, Options, align
 from .logs import LogError
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 streams=[name for names in arguments.streams for name in names.split(",")],
                 skip=arguments.skip,
                 methods=arguments.method,
+                latencies=arguments.latency,
                 max_gap=arguments.max_gap,
                 plot=arguments.plot,
                 log_time=arguments.log_time,
@@ -63,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "align",
         help="put all the streams of a log on one clock",
         description="Put all the numeric streams of a log, or of several, on one clock, from the "
-        "latest first stamp to the earliest last one: linear for floats, nearest for integers, "
-        "orientations and images. The result has the array 'times' (int64 ns) and, for each "
-        "stream, NAME and NAME/valid.",
+        "latest first stamp to the earliest last one: linear for floats, slerp for rotations, "
+        "nearest for integers and images. The result has the array 'times' (int64 ns) and, for "
+        "each stream, NAME and NAME/valid.",
     )
     command.add_argument(
         "log",
@@ -105,7 +107,16 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=METHOD",
-        help="linear (of integers, as float64), nearest, previous or next for this stream",
+        help=f"how this stream is aligned: {', '.join(METHODS)}. The last five are of all samples "
+        "nearest to a row; integers become float64 where the method makes other numbers of them; "
+        "rotations are interpolated by slerp",
+    )
+    choice.add_argument(
+        "--latency",
+        action="append",
+        default=[],
+        metavar="NAME=SECONDS",
+        help="how late the stamps of this stream are; default: what the log says of it, or 0",
     )
     choice.add_argument(
         "--max-gap",

@@ -31,6 +31,7 @@ from ._streams import (
     overlap_launches,
     result_dtype,
     shape_of,
+    whole_number,
 )
 
 __all__ = ["Fused", "Stream", "fuse_multimodal", "fused_multimodal_alignment", "time_grid"]
@@ -106,7 +107,7 @@ _PER_STREAM = 4  # arrays: data, times, lengths, offsets
 
 
 @op
-def _fuse_streams(
+def _fuse_multimodal(
     arrays: Arrays,
     numbers: Scalars = (),
     *,
@@ -131,9 +132,7 @@ def _fuse_streams(
     if tgt_times is not None and not (num is None and t_start is None and not union):
         raise ValueError("num, t_start and union belong to hz, not to tgt_times")
     check_numbers(hz=hz, t_start=t_start)
-    stamps = {
-        names[_PER_STREAM * i + 1]: arrays[_PER_STREAM * i + 1] for i in range(count)
-    }  # fmt: skip
+    stamps = {names[_PER_STREAM * i + 1]: arrays[_PER_STREAM * i + 1] for i in range(count)}
     clock = clock_of(time_unit, **stamps, tgt_times=tgt_times)
 
     shapes, givens = [], []
@@ -178,7 +177,7 @@ def _fuse_streams(
         data, times, lengths, offsets = arrays[_PER_STREAM * i : _PER_STREAM * (i + 1)]
         name = _stream_name(names, i)
         try:
-            check_rows(rows, lengths=lengths, offsets=offsets, latency=given.latency)
+            check_rows(shape.rows, lengths=lengths, offsets=offsets, latency=given.latency)
             columns, x_dtype, normalize = [], "uint8", None
             if data is None:
                 columns = columns_of(name, (0,), "nearest", None, "nearest")
@@ -193,13 +192,12 @@ def _fuse_streams(
                 _check_reductions(columns, tgt_times)
         except (TypeError, ValueError) as e:
             raise type(e)(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
-        # A stream of a single row serves all of them.
-        shape = shape._replace(rows=rows)
+        one_row, shape = shape.rows < rows, shape._replace(rows=rows)
         sources.append(
             Source(
                 name, data, times, lengths, offsets, given.latency, given.tolerance, given.max_gap,
                 given.extrapolate, given.fill_value, given.src_hz, given.src_start, shape, columns,
-                normalize, x_dtype,
+                normalize, x_dtype, None, one_row,
             )
         )  # fmt: skip
     check_rows(rows, tgt_lengths=tgt_lengths)
@@ -257,8 +255,8 @@ def _fuse_streams(
 
     if tgt_times is not None:
         return plan(tgt_times.shape[-1], None, [])
-    if num is not None and not (isinstance(num, int) and num >= 0):
-        raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
+    if num is not None:
+        num = whole_number("num", num)
 
     def search(found: Out | None) -> tuple[list[Any], Out, list[Out]]:
         starts, ends = Out((rows,), clock.wide), Out((rows,), clock.wide)
@@ -444,6 +442,8 @@ def fuse_multimodal(
     options, numbers = [], []
     for key, x in zip(keys, values, strict=True):
         if type(x) is Stream:
+            if x.data is None:
+                raise TypeError(f"streams[{key!r}].data is None, expected an array")
             arrays += (x.data, x.times, x.lengths, x.offsets)
             options.append(_Options(x.method, x.rotation, x.normalize))
             numbers.append(
@@ -463,7 +463,7 @@ def fuse_multimodal(
     concat = layout == "concat"
     if out is not None and not concat:
         raise ValueError("out is for layout='concat', got layout='dict'")
-    result = _fuse_streams(
+    result = _fuse_multimodal(
         (*arrays, tgt_times, tgt_lengths, out),
         (*numbers, hz, t_start),
         names=_names(keys),
@@ -489,7 +489,10 @@ def fuse_multimodal(
         valid = {key: parts[f"valid{i}"] for i, key in enumerate(keys)} if return_valid else None
         if not (return_valid or return_layout or return_times):
             return kept
-    columns = _layout(keys, arrays, numbers) if return_layout else None
+    columns = None
+    if return_layout:
+        several = tgt_lengths is not None or len(getattr(tgt_times, "shape", ())) == 2
+        columns = _layout(keys, arrays, numbers, several)
     return Fused(kept, valid, columns, parts.get("times"))
 
 
@@ -511,12 +514,14 @@ def _positional(arrays: tuple[Any, ...], tgt_times: Any) -> tuple[Any, Any]:
     return list(zip(arrays_[::2], arrays_[1::2], strict=True)), tgt_times
 
 
-def _layout(keys: Sequence[str], arrays: Sequence[Any], numbers: Sequence[Any]) -> dict[str, slice]:
+def _layout(
+    keys: Sequence[str], arrays: Sequence[Any], numbers: Sequence[Any], rows: bool
+) -> dict[str, slice]:
     found, start = {}, 0
     for i, key in enumerate(keys):
         data, times, lengths, offsets = arrays[_PER_STREAM * i : _PER_STREAM * (i + 1)]
         latency = None if numbers[i] is None else numbers[i][0]
-        several = lengths is not None or getattr(latency, "ndim", 0) == 1
+        several = rows or lengths is not None or getattr(latency, "ndim", 0) == 1
         lead = 1 if offsets is not None else 1 + has_batch_axis(data, times, several)
         end = start + math.prod(data.shape[lead:])
         found[key] = slice(start, end)
@@ -617,11 +622,11 @@ def time_grid(
     if not times:
         raise TypeError("time_grid needs the times of at least one stream")
     arrays = [x for stamps in times for x in (None, stamps, None, None)]
-    keys = tuple(f"times{i}" for i in range(len(times)))
-    return _fuse_streams(
+    names = tuple(f"times[{i}]" for i in range(len(times)) for _ in range(_PER_STREAM))
+    return _fuse_multimodal(
         (*arrays, None, None, None),
         (*[None] * len(times), hz, t_start),
-        names=_names(keys),
+        names=(*names, "tgt_times", "tgt_lengths", "out"),
         streams=(_PLAIN,) * len(times),
         concat=False,
         dtype=None,

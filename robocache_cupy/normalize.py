@@ -530,7 +530,7 @@ def normalize(
     array([[-1.,  1.]], dtype=float32)
     """
     made = _given(stats, mode, convention, eps, clip, mask, min_range)
-    return _affine(x, normalization=made, dtype=dtype, out=out, backend=backend)
+    return _normalize(x, normalization=made, dtype=dtype, out=out, backend=backend)
 
 
 def unnormalize(
@@ -578,7 +578,7 @@ def unnormalize(
     array([2., 4., 6.])
     """
     made = _given(stats, mode, convention, eps, clip, mask, min_range).inverse()
-    return _affine(x, normalization=made, dtype=dtype, out=out, backend=backend)
+    return _normalize(x, normalization=made, dtype=dtype, out=out, backend=backend)
 
 
 def _given(stats: Any, mode: str, convention: str, eps: Any, clip: Any, mask: Any,
@@ -600,7 +600,7 @@ _kernel = Kernel("normalize", "affine", [(x, y) for x in DATA for y in FLOATS])
 
 
 @op
-def _affine(
+def _normalize(
     x: Array,
     *,
     normalization: Normalization,

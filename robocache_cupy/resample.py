@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ._core.array import Array, HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner
 from ._core.kernel import Kernel, Launch, Out
@@ -38,6 +36,7 @@ from ._streams import (
     shape_of,
     value_bits,
     weight_dtype,
+    whole_number,
 )
 
 __all__ = ["resample_trajectories"]
@@ -133,8 +132,8 @@ def resample_trajectories(
           stands (0 for ``sum`` and ``any``). `tolerance` and `max_gap` do not apply.
     extrapolate : {"hold", "nan", "extrapolate"}, number, or (left, right), default "hold"
         What stands beyond the ends of a trajectory: the end sample, NaN, the line through the last
-        two samples (``linear``; other methods hold), or a constant; one for both ends or one for
-        each. NaN and constants stand only where the result is not valid.
+        two samples (a curve goes on as its last piece, and the other methods hold), or a constant;
+        one for both ends or one for each. NaN and constants stand only where the result is not valid.
     tolerance : seconds, optional
         How far outside the range (``linear``), or from the chosen sample (the other methods),
         still counts as valid, inclusive. By default nothing outside the range does, and inside
@@ -143,7 +142,8 @@ def resample_trajectories(
     max_gap : seconds, optional
         Targets between two samples further apart than this are not valid.
     fill_value : number, optional
-        Written wherever the result is not valid. By default the held or interpolated value stays.
+        Written wherever the result is not valid; where columns differ in method, in those that are
+        not. By default the held or interpolated value stays.
     latency : seconds, or array [B]
         How late the stamps are: a sample counts at ``src_times - latency``.
     lengths : integers [B], optional
@@ -237,9 +237,7 @@ def resample_trajectories(
     if lengths is not None and offsets is not None:
         raise ValueError("lengths and offsets both say how long the rows are: give one of them")
     if num is not None:
-        if not (isinstance(num, (int, float, np.number)) and num >= 0 and num == int(num)):
-            raise ValueError(f"num is {num!r}, expected an integer of 0 or more")
-        num = int(num)
+        num = whole_number("num", num)
 
     shape = shape_of(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)

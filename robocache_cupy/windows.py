@@ -12,7 +12,7 @@ from ._core.array import Arrays, Meta, Scalars
 from ._core.check import dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
-from ._core.table import REFLECT, WINDOWS, Table, types
+from ._core.table import REFLECT, WINDOWS, Table
 from ._core.time import clock_of, duration, width
 from ._streams import (
     DATA,
@@ -22,20 +22,20 @@ from ._streams import (
     Source,
     add_stream,
     as_normalization,
+    blocks_at_once,
     check_numbers,
     columns_of,
-    level_of,
     result_dtype,
     share_blocks,
+    specialisation,
+    types,
 )
 
 __all__ = ["Windows", "sample_windows"]
 
 PADS = ("edge", "zero", "nan", "reflect")
 
-_windows = Kernel(
-    "windows", "windows", types([("0",), ("1",)]), lambda t: WINDOWS.format(t[0], t[1])
-)
+_windows = Kernel("windows", "windows", types(), lambda t: WINDOWS.format(t[0], t[1]))
 
 
 class Windows(NamedTuple):
@@ -166,12 +166,14 @@ def _sample_windows(
             raise ValueError(f"{names[first]} has more kinds of columns than one launch can take")
         part = sources[first:end]
         items = [A * n for n in targets[first:end]]
-        header["blocks"] = share_blocks(table, part, items)
+        template = specialisation(part, table, True)
+        at_once = blocks_at_once(*template[2:])
+        header["blocks"] = share_blocks(table, part, items, at_once)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
         launches.append(
             Launch(
                 _windows,
-                (clock.wide, table.size(), str(level_of(part))),
+                (clock.wide, *template),
                 table.arrays(),
                 table.numbers(header),
                 items=sum(items),

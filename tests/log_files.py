@@ -69,6 +69,21 @@ def messages(store, ros1):
                     header=header(stamp),
                     quaternion=quaternion(0.0, 0.0, 0.6, 0.8),
                 ),
+                "/unset": make(
+                    "geometry_msgs/msg/QuaternionStamped",
+                    header=header(stamp),
+                    quaternion=quaternion(0.0, 0.0, 0.0, 0.0),
+                ),
+                "/imu": make(
+                    "sensor_msgs/msg/Imu",
+                    header=header(stamp),
+                    orientation=quaternion(0.6, 0.0, 0.0, 0.8),
+                    orientation_covariance=np.arange(9.0),
+                    angular_velocity=vector(0.0, 0.0, float(i)),
+                    angular_velocity_covariance=np.arange(9.0),
+                    linear_acceleration=vector(0.0, 0.0, 9.8),
+                    linear_acceleration_covariance=np.arange(9.0),
+                ),
                 "/fix": make(
                     "sensor_msgs/msg/NavSatFix",
                     header=header(stamp),

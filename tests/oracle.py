@@ -98,32 +98,9 @@ def resample(
     dtype = data.dtype if dtype is None else np.dtype(dtype)
     clock = clock_of(src_times, tgt_times, time_unit)
     edges = extrapolate if isinstance(extrapolate, tuple) else (extrapolate, extrapolate)
-    latency = np.broadcast_to(latency, B)
-
-    samples = []  # of each row: the effective stamps in order, and where their samples are
-    for b in range(B):
-        if src_times is None:
-            stamps = [clock.grid(clock.point(src_start), k, src_hz) for k in range(S)]
-        else:
-            stamps = clock.times(src_times[b])
-        stamps = stamps if lengths is None else stamps[: lengths[b]]
-        late = clock.duration(latency[b].item())
-        row = [(t - late, k) for k, t in enumerate(stamps) if t is not None]
-        samples.append(row if assume_sorted else sorted(row))
-
-    if hz is None:
-        targets = [clock.times(row) for row in tgt_times]
-    else:
-        starts = [row[0][0] if row else None for row in samples]
-        if t_start is not None:
-            starts = [clock.point(t_start)] * B
-        if num is None:
-            spans = [row[-1][0] - t for row, t in zip(samples, starts, strict=True) if row]
-            num = max((math.floor(x * hz / clock.ticks + 1e-6) + 1 for x in spans), default=0)
-            num = max(num, 0)
-        targets = [[None if t is None else clock.grid(t, k, hz) for k in range(num)]
-                   for t in starts]  # fmt: skip
-    T = num if hz is not None else tgt_times.shape[1]
+    samples = rows_of(clock, B, S, src_times, latency, lengths, src_hz, src_start, assume_sorted)
+    targets = targets_of(clock, samples, tgt_times, hz, t_start, num)
+    T = (len(targets[0]) if B else num or 0) if hz is not None else tgt_times.shape[1]
 
     compute = computed(data.dtype, dtype)
     values = np.zeros((B, T, *F), dtype)
@@ -158,6 +135,36 @@ def resample(
                     data[b, positions[found.first]], data[b, positions[found.second]], w, dtype
                 )
     return Resampled(values, valid, index, weight, times)
+
+
+def rows_of(clock, B, S, src_times, latency, lengths, src_hz, src_start, assume_sorted):
+    """Of each row: the effective stamps in order, and where their samples are."""
+    latency = np.broadcast_to(latency, B)
+    rows = []
+    for b in range(B):
+        if src_times is None:
+            stamps = [clock.grid(clock.point(src_start), k, src_hz) for k in range(S)]
+        else:
+            stamps = clock.times(src_times[b])
+        stamps = stamps if lengths is None else stamps[: lengths[b]]
+        late = clock.duration(latency[b].item())
+        row = [(t - late, k) for k, t in enumerate(stamps) if t is not None]
+        rows.append(row if assume_sorted else sorted(row))
+    return rows
+
+
+def targets_of(clock, rows, tgt_times, hz, t_start, num):
+    """The targets of each row."""
+    if hz is None:
+        return [clock.times(row) for row in tgt_times]
+    starts = [row[0][0] if row else None for row in rows]
+    if t_start is not None:
+        starts = [clock.point(t_start)] * len(rows)
+    if num is None:
+        spans = [row[-1][0] - t for row, t in zip(rows, starts, strict=True) if row]
+        num = max((math.floor(x * hz / clock.ticks + 1e-6) + 1 for x in spans), default=0)
+        num = max(num, 0)
+    return [[None if t is None else clock.grid(t, k, hz) for k in range(num)] for t in starts]
 
 
 def locate(stamps, t, method, edges, outside, tolerance, max_gap):
@@ -248,3 +255,162 @@ def rounded(x, dtype):
         exponent = np.maximum(np.frexp(x)[1], -125)
         return np.ldexp(np.rint(np.ldexp(x, 8 - exponent)), exponent - 8).astype("f4").astype(dtype)
     return x.astype(dtype)
+
+
+# ------------------------------------------------------------------------- curves and reductions
+
+
+class Made(NamedTuple):
+    """What a curve or a reduction gives; on a curve, between samples, but for rounding."""
+
+    values: np.ndarray
+    exact: np.ndarray  # [B, T]
+    curve: np.ndarray  # float64, where the values are not exact
+    valid: np.ndarray
+    index: np.ndarray
+    weight: np.ndarray
+
+
+def make(
+    data, src_times=None, tgt_times=None, *, method, extrapolate="hold", tolerance=None,
+    max_gap=None, fill_value=None, latency=0.0, lengths=None, tgt_lengths=None, src_hz=None,
+    src_start=0, hz=None, t_start=None, num=None, time_unit=None, dtype=None, assume_sorted=True,
+):  # fmt: skip
+    """resample_trajectories by a curve or a reduction, for data [B, S, *F] and clocks [B, *]."""
+    B, S, *F = data.shape
+    dtype = data.dtype if dtype is None else np.dtype(dtype)
+    clock = clock_of(src_times, tgt_times, time_unit)
+    edges = extrapolate if isinstance(extrapolate, tuple) else (extrapolate, extrapolate)
+    edges = tuple("hold" if edge == "extrapolate" else edge for edge in edges)
+    rows = rows_of(clock, B, S, src_times, latency, lengths, src_hz, src_start, assume_sorted)
+    targets = targets_of(clock, rows, tgt_times, hz, t_start, num)
+    T = len(targets[0])
+
+    compute = computed(data.dtype, dtype)
+    made = Made(
+        np.zeros((B, T, *F), dtype), np.ones((B, T), bool), np.zeros((B, T, *F)),
+        np.zeros((B, T), bool), np.full((B, T), -1, np.int32), np.zeros((B, T), compute),
+    )  # fmt: skip
+    limits = [math.inf if x is None else clock.duration(x) for x in (tolerance, max_gap)]
+    outside = 0 if tolerance is None else limits[0]
+    for b, row in enumerate(rows):
+        stamps, y = [t for t, _ in row], data[b, [k for _, k in row]]
+        count = T if tgt_lengths is None else int(tgt_lengths[b])
+        for i, t in enumerate(targets[b]):
+            if i >= count:
+                found, ok = Constant(0), False
+            elif method in CURVES:
+                found, ok = locate(stamps, t, "linear", edges, outside, *limits)
+            elif t is None:
+                found, ok = locate(stamps, t, "nearest", edges, 0, math.inf, math.inf)
+            else:
+                if hz is None:
+                    before = targets[b][i - 1] if i > 0 else None
+                    after = targets[b][i + 1] if i + 1 < count else None
+                    before = 2 * t - after if before is None else before
+                    after = 2 * t - before if after is None else after
+                else:
+                    start = targets[b][0]
+                    before, after = clock.grid(start, i - 1, hz), clock.grid(start, i + 1, hz)
+                share = [k for k, s in enumerate(stamps) if is_of(s, before, t, after)]
+                found, ok = share, bool(share)
+                if not share and method in ("sum", "any"):
+                    found = Constant(0)
+                elif not share:
+                    found, _ = locate(stamps, t, "nearest", edges, 0, math.inf, math.inf)
+            made.valid[b, i] = ok
+            if not ok and fill_value is not None:
+                found = Constant(fill_value)
+            if isinstance(found, Between):
+                found, made.weight[b, i] = weighed(found, compute)
+            if isinstance(found, list):
+                made.values[b, i] = reduced(y[found], method, compute, dtype)
+            elif isinstance(found, Constant):
+                made.values[b, i] = constant(found.value, dtype)
+            elif isinstance(found, Sample):
+                made.index[b, i] = row[found.position][1]
+                made.values[b, i] = converted(y[found.position], compute, dtype)
+            else:
+                made.index[b, i] = row[found.first][1]
+                made.exact[b, i] = False
+                made.curve[b, i] = on_curve(stamps, y.astype(np.float64), found, method)
+    return made
+
+
+def is_of(s, before, t, after):
+    """Whether a sample is nearer to t than to its neighbours; one midway is the earlier's."""
+    return s - before > t - s and s - t <= after - s
+
+
+def reduced(y, method, compute, dtype):
+    """Samples [K, *F] as one, added in their order."""
+    if method == "any":
+        return constant(0, dtype) + (y != 0).any(axis=0).astype(dtype)
+    if method in ("max", "min"):
+        as_compared = y if y.dtype.kind in "iub" else y.astype(compute)
+        best = getattr(as_compared, method)(axis=0)
+        return converted(np.asarray(best).astype(y.dtype), compute, dtype)
+    total = np.zeros(y.shape[1:], compute)
+    for x in y.astype(compute):
+        total = total + x
+    return rounded(np.asarray(total / compute.type(len(y)) if method == "mean" else total), dtype)
+
+
+CURVES = ("catmull_rom", "pchip", "akima", "makima")
+
+
+def on_curve(stamps, y, at, method):
+    """The curve through the samples around, as far as they have stamps of their own."""
+    first, last = at.first, at.second
+    while first > 0 and stamps[first - 1] < stamps[first]:
+        first -= 1
+    while last + 1 < len(stamps) and stamps[last] < stamps[last + 1]:
+        last += 1
+    t = np.array([float(s - stamps[at.first]) for s in stamps[first : last + 1]])
+    y = y[first : last + 1]
+    return hermite(t, y, slopes(t, y, method), at.first - first, float(at.num) / float(at.den))
+
+
+def hermite(t, y, d, k, w):
+    """At w of the way from sample k to the next, with slopes d."""
+    h = t[k + 1] - t[k]
+    return (
+        (1 + 2 * w) * (1 - w) ** 2 * y[k] + w * (1 - w) ** 2 * h * d[k]
+        + w * w * (3 - 2 * w) * y[k + 1] + w * w * (w - 1) * h * d[k + 1]
+    )  # fmt: skip
+
+
+def slopes(t, y, method):
+    """The slope at each of the samples [S, *F], with stamps that ascend."""
+    axes = (slice(None),) + (None,) * (y.ndim - 1)
+    h = np.diff(t)[axes]
+    m = np.diff(y, axis=0) / h
+    if len(t) == 2:
+        return np.stack([m[0], m[0]])
+    if method == "catmull_rom":
+        inside = (y[2:] - y[:-2]) / (t[2:] - t[:-2])[axes]
+        return np.concatenate([m[:1], inside, m[-1:]])
+    if method == "pchip":
+        w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            harmonic = (w1 + w2) / (w1 / m[:-1] + w2 / m[1:])
+        inside = np.where(m[:-1] * m[1:] > 0, harmonic, 0.0)
+        ends = [_pchip_end(*x) for x in ((h[0], h[1], m[0], m[1]), (h[-1], h[-2], m[-1], m[-2]))]
+        return np.concatenate([ends[0][None], inside, ends[1][None]])
+    left, right = 2 * m[0] - m[1], 2 * m[-1] - m[-2]
+    m = np.stack([2 * left - m[0], left, *m, right, 2 * right - m[-1]])
+    m1, m2, m3, m4 = m[:-3], m[1:-2], m[2:-1], m[3:]
+    a, b = abs(m4 - m3), abs(m2 - m1)
+    if method == "makima":
+        a, b = a + abs(m4 + m3) / 2, b + abs(m2 + m1) / 2
+    # Of equal slopes SciPy says the same beside the largest of the whole series.
+    equal = a + b <= 1e-9 * abs(np.stack([m1, m2, m3, m4])).max(axis=0)
+    at_equal = (m1 + m4) / 2 if method == "akima" else 0.0
+    return np.where(equal, at_equal, (a * m2 + b * m3) / np.where(equal, 1, a + b))
+
+
+def _pchip_end(h0, h1, m0, m1):
+    slope = ((2 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
+    slope = np.where(np.sign(slope) != np.sign(m0), 0.0, slope)
+    steep = (np.sign(m0) != np.sign(m1)) & (abs(slope) > 3 * abs(m0))
+    return np.where(steep, 3 * m0, slope)

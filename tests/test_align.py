@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,8 @@ pytest.importorskip("rich")
 from log_files import write_hdf5
 
 from robocache_cupy import align as aligning
-from robocache_cupy import cli, logs
+from robocache_cupy import cli, logs, resample_trajectories
+from robocache_cupy._streams import CURVES, REDUCTIONS
 from robocache_cupy.align import chunks
 from robocache_cupy.align.clock import clock_at
 
@@ -62,6 +64,55 @@ def expected_nearest(times, values, clock):
     return values[[np.abs(times - point).argmin() for point in clock]]
 
 
+ORDERS = {"quat_xyzw": [0, 1, 2, 3], "quat_wxyz": [1, 2, 3, 0]}
+
+
+def rotations(stream):
+    """The columns of each rotation of a stream, and what they are."""
+    if stream.rotation is None:
+        return []
+    if not isinstance(stream.rotation, str):
+        return [
+            (list(range(*map(int, where.split(":")))), kind)
+            for where, kind in stream.rotation.items()
+        ]
+    total = int(np.prod(stream.shape[1:]))
+    if stream.rotation == "matrix":
+        return [(list(range(9)), "matrix")]
+    before, kind = (3, stream.rotation[4:]) if "pos" in stream.rotation else (0, stream.rotation)
+    starts = range(before, total, before + 4)
+    return [(list(range(start, start + 4)), kind) for start in starts]
+
+
+def assert_rotated(aligned, times, samples, clock, kind="quat_xyzw"):
+    """Between samples SciPy's slerp, at them their bits, and no sign is lost."""
+    from scipy.spatial.transform import Rotation, Slerp
+
+    samples = samples.astype(float)
+    if kind == "matrix":
+        turns = Rotation.from_matrix(samples.reshape(-1, 3, 3))
+    else:
+        turns = Rotation.from_quat(samples[:, ORDERS[kind]])
+    at = clock.clip(times[0], times[-1])
+    if len(times) > 1:
+        between = Slerp((times - times[0]).astype(float), turns)
+        found = between((at - times[0]).astype(float))
+    else:
+        found = Rotation.concatenate([turns] * len(clock))
+    tolerance = 1e-6 if aligned.dtype == np.float64 else 1e-5
+    if kind == "matrix":
+        np.testing.assert_allclose(aligned, found.as_matrix().reshape(-1, 9), atol=10 * tolerance)
+        return
+    quaternions = aligned[:, ORDERS[kind]].astype(float)
+    quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
+    dots = np.sum(quaternions * found.as_quat(), axis=1)
+    np.testing.assert_allclose(np.abs(dots), 1, rtol=0, atol=tolerance)
+    before = np.searchsorted(times, at, "right") - 1
+    assert np.all(np.sum(aligned.astype(float) * samples[before], axis=1) > 0)
+    hit = times[before] == at
+    np.testing.assert_array_equal(aligned[hit], samples[before[hit]].astype(aligned.dtype))
+
+
 def assert_aligned(arrays, streams, hz=None, clock=None):
     """Everything that the command wrote is what NumPy computes from the same streams."""
     clock = expected_clock(streams, hz) if clock is None else clock
@@ -77,13 +128,17 @@ def assert_aligned(arrays, streams, hz=None, clock=None):
         aligned, nearest = arrays[name], expected_nearest(times, values, clock)
         assert aligned.dtype == values.dtype
         assert aligned.shape == nearest.shape
-        if stream.kind != "vector" or stream.dtype.kind != "f":
+        turned = rotations(stream)
+        if not turned and (stream.kind != "vector" or stream.dtype.kind != "f"):
             np.testing.assert_array_equal(aligned, nearest, err_msg=name)
             continue
         samples, aligned, nearest = (x.reshape(len(x), -1) for x in (values, aligned, nearest))
         smooth = np.ones(samples.shape[1], bool)
         smooth[list(stream.discrete)] = False
         np.testing.assert_array_equal(aligned[:, ~smooth], nearest[:, ~smooth], err_msg=name)
+        for columns, kind in turned:
+            assert_rotated(aligned[:, columns], times, samples[:, columns], clock, kind)
+            smooth[columns] = False
         # The weight and the result are rounded to the dtype of the data (float16 computes in
         # float32), and a difference of two samples is at most twice the largest of them.
         largest = np.where(np.isfinite(samples), np.abs(samples), 0).max(axis=0)
@@ -183,8 +238,6 @@ def test_a_single_sample_alone(tmp_path, backend):
 
 
 def test_the_clock_is_that_of_the_op():
-    from robocache_cupy import resample_trajectories
-
     stream = logs.Stream("a", T, RAMP)
     clock = clock_at({"a": stream}, 2997.1, union=False)
     _, times = resample_trajectories(
@@ -197,7 +250,11 @@ def test_what_is_printed(tmp_path, capsys):
     align(tmp_path, logs.DEMO, "--backend", "numba")
     out = capsys.readouterr().out
     wrench = next(line for line in out.splitlines() if line.split()[:1] == ["wrench"])
-    assert " ".join(wrench.split()) == "wrench 6 1478 250.1 0.08 4.01 8.3 7 0 linear 100.0%"
+    assert " ".join(wrench.split()) == "wrench 6 1478 250.1 0.08 4.01 8.3 7 0 0 linear 100.0%"
+    words = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    assert words["stream"][-3:] == ["latency", "method", "valid"]
+    assert words["ee_pose"][-3:] == ["0", "linear+slerp", "100.0%"]
+    assert words["agent_depth"][-3:] == words["wrist_depth"][-3:] == ["35", "nearest", "100.0%"]
     assert "178 rows at 30 Hz" in out
     assert "by numba on" in out
     assert "aligned.npz" in out
@@ -268,6 +325,158 @@ def test_a_method_for_a_stream(tmp_path, backend, method):
     assert not np.array_equal(arrays["b"], arrays["a"])
 
 
+# --- Rotations
+
+
+@pytest.mark.parametrize("kind", ["quat_xyzw", "quat_wxyz"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_rotations_are_interpolated_as_such(tmp_path, backend, kind, dtype):
+    """Of large steps, through changes of sign, beside what is linear."""
+    chance = np.random.default_rng(0)
+    quaternions = chance.normal(size=(20, 4))
+    quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
+    poses = np.hstack([RAMP, RAMP, RAMP, quaternions])
+    streams = {
+        "a": (T, poses.astype(dtype)),
+        "b": (T, quaternions.astype(dtype)),
+        "c": (T, np.stack([poses, poses[::-1]], 1).astype(dtype)),
+        "tool_quat": (T, quaternions),
+    }
+    kinds = {
+        "a": {"kind": f"pose_xyz_{kind}"},
+        "b": {"kind": kind},
+        "c": {"kind": f"pose_xyz_{kind}"},
+    }
+    path = write_hdf5(tmp_path / "log", streams, **kinds)
+    arrays = align(tmp_path, path, "--hz", 333, "--backend", backend)
+    found = logs.open(path).streams
+    names = [rotations(found[name])[0][1] for name in streams]
+    assert names == [kind, kind, kind, "quat_xyzw"]
+    assert_aligned(arrays, found, 333)
+
+
+def test_matrices_are_interpolated_as_rotations(tmp_path, backend):
+    from scipy.spatial.transform import Rotation
+
+    turns = Rotation.random(20, rng=0).as_matrix()
+    path = write_hdf5(tmp_path / "log", {"rotation": (T, turns)})
+    arrays = align(tmp_path, path, "--hz", 333, "--backend", backend)
+    assert_aligned(arrays, logs.open(path).streams, 333)
+    products = arrays["rotation"] @ arrays["rotation"].swapaxes(1, 2)
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(3), products.shape), atol=1e-12)
+
+
+def test_columns_of_every_sort_in_one_stream(tmp_path):
+    """Codes and rotations lie among the floats, in any order."""
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=(20, 12))
+    values[:, [0, 6]] = chance.integers(0, 5, (20, 2))
+    for at in 2, 7:
+        values[:, at : at + 4] /= np.linalg.norm(values[:, at : at + 4], axis=1, keepdims=True)
+    stream = logs.Stream(
+        "a", T, values, discrete=(0, 6), rotation={"2:6": "quat_xyzw", "7:11": "quat_wxyz"}
+    )
+    from robocache_cupy.align.methods import method_of
+
+    method = method_of(stream, None)
+    assert method.name == "linear+slerp, nearest"
+    clock = clock_at({"a": stream}, 333, union=False).times
+    (piece,) = chunks.Sorted(stream).pieces(clock, method)
+    part = chunks.Part(stream, method, piece, which=False)
+    (aligned,) = chunks.align_pieces([part], clock, chunks.device_of("numba"))
+    arrays = {"times": clock, "a": aligned.values, "a/valid": aligned.valid}
+    assert_aligned(arrays, {"a": stream}, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("linear", "linear+slerp"), ("makima", "makima+slerp"), ("mean", "mean+slerp")],
+)
+def test_rotations_stay_rotations_whatever_interpolates(tmp_path, capsys, method, name):
+    usual = align(tmp_path, logs.DEMO, "--hz", 20)["ee_pose"]
+    capsys.readouterr()
+    pose = align(tmp_path, logs.DEMO, "--hz", 20, "--method", f"ee_pose={method}")["ee_pose"]
+    np.testing.assert_array_equal(pose[:, 3:], usual[:, 3:])
+    assert np.array_equal(pose[:, :3], usual[:, :3]) == (method == "linear")
+    assert f" {name} " in capsys.readouterr().out
+    held = align(tmp_path, logs.DEMO, "--hz", 20, "--method", "ee_pose=nearest")["ee_pose"]
+    streams = logs.open(logs.DEMO).streams
+    times, values = in_order(streams["ee_pose"])
+    np.testing.assert_array_equal(
+        held, expected_nearest(times, values, expected_clock(streams, 20))
+    )
+
+
+def test_rotations_have_no_mean(tmp_path, capsys):
+    path = write_hdf5(tmp_path / "log", {"a_quat": (T, np.tile([0, 0, 0.6, 0.8], (20, 1)))})
+    error = refusal(capsys, path, "--method", "a_quat=mean", "-o", tmp_path / "out.npz")
+    assert "--method a_quat=mean: it has nothing but rotations, which have no mean" in error
+
+
+# --- Latency
+
+
+def test_the_latency_that_the_log_states_is_the_default(tmp_path):
+    """A camera's frame is that of the moment, not the one that has just arrived."""
+    arrays = align(tmp_path, logs.DEMO, "--hz", 30)
+    camera = logs.open(logs.DEMO).streams["agent_depth"]
+    taken = camera.times - 35 * MS
+    index = [np.abs(taken - point).argmin() for point in arrays["times"]]
+    np.testing.assert_array_equal(arrays["agent_depth"], camera.values[index])
+    arrived = [np.abs(camera.times - point).argmin() for point in arrays["times"]]
+    assert np.mean(np.array(index) != arrived) > 0.9
+
+
+@pytest.mark.parametrize("seconds", ["0.05", "0", "-0.0123456784"])
+def test_a_latency_for_a_stream(tmp_path, backend, capsys, seconds):
+    streams = {"a": (T, RAMP), "b=c": (T, RAMP)}
+    path = write_hdf5(tmp_path / "log", streams, **{"b=c": {"latency_s": 0.02}})
+    arrays = align(
+        tmp_path, path, "--hz", 333, "--latency", f"b=c={seconds}", "--backend", backend
+    )  # fmt: skip
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("back latency method" in out) == (seconds != "0")
+    found = dict(logs.open(path).streams)
+    found["b=c"] = replace(found["b=c"], latency=float(seconds))
+    assert_aligned(arrays, found, 333)
+    if seconds == "0.05":
+        assert " 50 linear" in out
+
+
+# --- Curves and reductions
+
+
+@pytest.mark.parametrize("method", [*CURVES, *REDUCTIONS])
+@pytest.mark.parametrize("clock", [["--hz", "333"], ["--hz", "45"], ["--clock", "b"]])
+def test_curves_and_reductions_are_those_of_the_op(tmp_path, monkeypatch, method, clock):
+    """Also piece by piece, where curves look further and reductions at their neighbours."""
+    chance = np.random.default_rng(0)
+    times = T[0] + np.cumsum(chance.integers(1, 20, 400)) * MS
+    values, counts = chance.normal(size=(400, 3)), chance.integers(-9, 9, (400, 2))
+    streams = {"a": (times, values), "n": (times, counts), "b": (times[::7] + MS, values[::7])}
+    path = write_hdf5(tmp_path / "log", streams, a={"latency_s": 0.0035})
+    asked = ["--method", f"a={method}", "--method", f"n={method}"]
+    arrays = align(tmp_path, path, *clock, *asked)
+    for name, data, latency in ("a", values, 0.0035), ("n", counts, 0.0):
+        exact = method in ("max", "min", "any")
+        expected = resample_trajectories(
+            data if exact else data.astype(float), times, arrays["times"], method=method,
+            latency=latency, return_valid=True,
+        )  # fmt: skip
+        np.testing.assert_array_equal(arrays[name], expected.values, strict=True)
+        np.testing.assert_array_equal(arrays[f"{name}/valid"], expected.valid)
+    monkeypatch.setattr(chunks, "BYTES", 700)
+    pieces = align(tmp_path, path, *clock, *asked)
+    for name in arrays:
+        np.testing.assert_array_equal(pieces[name], arrays[name], strict=True, err_msg=name)
+
+
+def test_a_reduction_needs_two_rows(tmp_path, capsys):
+    path = write_hdf5(tmp_path / "log", {"a": (T, RAMP)})
+    arguments = [path, "--hz", "1", "--method", "a=mean", "-o", tmp_path / "out.npz"]
+    assert "--method a=mean: it takes the samples between rows" in refusal(capsys, *arguments)
+
+
 def test_integers_become_floats_where_they_are_interpolated(tmp_path, capsys):
     path = write_hdf5(tmp_path / "log", {"ticks": (T, np.arange(20)), "b": (T, RAMP)})
     arrays = align(tmp_path, path, "--hz", 200, "--method", "ticks=linear")
@@ -328,6 +537,30 @@ def shuffled(times, chance):
     return times
 
 
+@pytest.mark.parametrize("plot", [False, True])
+def test_streams_that_fit_go_together(tmp_path, monkeypatch, plot):
+    """One call of the op for all that fit, one for each piece of what does not; log's order."""
+    calls = []
+
+    def fuse(streams, *, fuse=chunks.fuse_multimodal, **options):
+        calls.append([name for name in streams if isinstance(name, str)])
+        return fuse(streams, **options)
+
+    monkeypatch.setattr(chunks, "fuse_multimodal", fuse)
+    figure = ["--plot", tmp_path / "a.png"] if plot else []
+    whole = align(tmp_path, logs.DEMO, *figure)
+    names = list(logs.open(logs.DEMO).streams)
+    assert calls == [names] * 2  # the first loads or compiles
+    calls.clear()
+    monkeypatch.setattr(chunks, "BYTES", 1 << 18)
+    pieces = align(tmp_path, logs.DEMO, *figure)
+    assert list(pieces) == list(whole)
+    assert [call for call in calls if len(call) > 1] == [names[1:6]] * 2
+    assert sum(call == ["agent_depth"] for call in calls) > 20
+    for name in whole:
+        np.testing.assert_array_equal(pieces[name], whole[name], strict=True, err_msg=name)
+
+
 @pytest.mark.parametrize("clock", [["--hz", "1000"], ["--hz", "7"], ["--clock", "slow"]])
 def test_a_log_is_read_piece_by_piece(tmp_path, monkeypatch, clock):
     """No read and no call of the op is larger than a piece, and the result is the same."""
@@ -350,13 +583,13 @@ def test_a_log_is_read_piece_by_piece(tmp_path, monkeypatch, clock):
         reads.append(values.nbytes)
         return values
 
-    def piece(*arguments, align_piece=aligning.align_piece, **options):
-        aligned = align_piece(*arguments, **options)
-        calls.append(aligned.values.nbytes)
+    def piece(*arguments, align_pieces=aligning.align_pieces, **options):
+        aligned = align_pieces(*arguments, **options)
+        calls.append(sum(each.values.nbytes for each in aligned))
         return aligned
 
     monkeypatch.setattr(logs.Stream, "read", read)
-    monkeypatch.setattr(aligning, "align_piece", piece)
+    monkeypatch.setattr(aligning, "align_pieces", piece)
     pieces = align(tmp_path, path, *clock)
     assert max(reads) <= 4096
     assert max(calls) <= 4096
@@ -423,7 +656,11 @@ def test_the_figure_of_the_bundled_log(monkeypatch, tmp_path):
     titles = [axis.get_title("left") for axis in figure.axes[::2]]
     assert titles == list(logs.open(logs.DEMO).streams)
     assert "nearest, age of frame" in figure.axes[0].get_title("right")
+    assert "linear+slerp, 3 of 7 columns" in figure.axes[2].get_title("right")
     assert "linear, 3 of 7 columns" in figure.axes[6].get_title("right")
+    assert ["latency 35 ms" in axis.get_title("right") for axis in figure.axes[::2]] == [
+        name.endswith("depth") for name in titles
+    ]
     assert len(figure.axes[0].patches) == 1  # the outage
     # What is enlarged is the outage.
     low, high = figure.axes[1].get_xlim()
@@ -488,6 +725,30 @@ def test_a_bar_comes_after_a_second_and_only_on_a_terminal(monkeypatch, capsys, 
     out, error = capsys.readouterr()
     assert out == ""
     assert ("reading" in error) == terminal
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_compiling_is_said_while_it_lasts(monkeypatch, capsys, long):
+    """It begins with no word of what is done, so the bar comes by itself."""
+    import threading
+
+    from rich.console import Console
+
+    from robocache_cupy.align import progress
+
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0 if long else 100.0)
+    shown = threading.Event()
+
+    def show(self, *arguments, show=progress.Bar.show):
+        show(self, *arguments)
+        shown.set()
+
+    monkeypatch.setattr(progress.Bar, "show", show)
+    with progress.Bar() as bar, bar.meanwhile("compiling"):
+        if long:
+            assert shown.wait(30)
+    assert ("compiling" in capsys.readouterr().err) == long
 
 
 # --- Errors
@@ -593,7 +854,7 @@ def test_an_end_half_way_leaves_nothing_behind(tmp_path, capsys, monkeypatch, ra
     def stop(*_, **__):
         raise raised
 
-    monkeypatch.setattr(aligning, "align_piece", stop)
+    monkeypatch.setattr(aligning, "align_pieces", stop)
     assert cli.main(["align", "-o", str(tmp_path / "aligned.npz")]) == code
     assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["aligned.npz"]
@@ -615,6 +876,12 @@ def test_the_module_runs_as_a_program(tmp_path):
         (["--method", "wrench"], "is no NAME=METHOD"),
         (["--method", "arm=linear"], "arm is none of the streams agent_depth, "),
         (["--method", "wrench=cubic"], "expected one of linear, nearest, previous, next"),
+        (["--method", "ee_quat=mean"], "ee_quat is none of the streams"),
+        (["--latency", "wrench"], "--latency wrench is no NAME=SECONDS"),
+        (["--latency", "arm=0.1"], "--latency arm=0.1: arm is none of the streams agent_depth, "),
+        (["--latency", "wrench=late"], "--latency wrench=late: expected seconds"),
+        (["--latency", "wrench=nan"], "expected seconds, fewer than 1e+06"),
+        (["--latency", "wrench=-1e6"], "expected seconds, fewer than 1e+06"),
         (["--max-gap", "0"], "--max-gap must be positive and finite, got 0"),
         (["--max-gap", "nan"], "--max-gap must be positive and finite, got nan"),
         (["--plot", "run.bag"], "expected a name in .pdf, .png, .svg"),

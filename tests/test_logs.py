@@ -49,11 +49,8 @@ def assert_same_streams(one, other):
     assert list(one.streams) == list(other.streams)
     for name, stream in one.streams.items():
         twin = other.streams[name]
-        assert (stream.fields, stream.kind, stream.discrete) == (
-            twin.fields,
-            twin.kind,
-            twin.discrete,
-        )
+        for known in "fields", "kind", "discrete", "rotation":
+            assert getattr(stream, known) == getattr(twin, known)
         np.testing.assert_array_equal(stream.times, twin.times, strict=True)
         np.testing.assert_array_equal(stream.values, twin.values, strict=True)
 
@@ -97,6 +94,7 @@ def test_times_in_a_message_are_nanoseconds(bag):
 def test_each_child_frame_is_a_stream(bag):
     streams = logs.open(bag).streams
     assert streams["/tf/laser"].kind == "pose_xyz_quat_xyzw"
+    assert streams["/tf/laser"].rotation == "pos_quat_xyzw"
     np.testing.assert_array_equal(streams["/tf/laser"].times, HEADERS)
     np.testing.assert_array_equal(streams["/tf/laser"].values[:, 0], np.arange(COUNT))
     np.testing.assert_array_equal(streams["/tf/camera"].times, [HEADERS[3] - 1])
@@ -104,8 +102,17 @@ def test_each_child_frame_is_a_stream(bag):
 
 
 def test_orientations_are_known_as_such(bag):
-    orientation = logs.open(bag).streams["/orientation"]
-    assert (orientation.kind, orientation.discrete) == ("quat_xyzw", (0, 1, 2, 3))
+    streams = logs.open(bag).streams
+    orientation, imu = streams["/orientation"], streams["/imu"]
+    assert (orientation.kind, orientation.discrete) == ("quat_xyzw", ())
+    assert (orientation.rotation, imu.rotation) == ("quat_xyzw", {"0:4": "quat_xyzw"})
+    assert imu.fields[:4] == tuple(f"orientation.{x}" for x in "xyzw")
+    assert streams["/force"].rotation is None
+
+
+def test_orientations_that_were_never_set_are_no_rotations(bag):
+    unset = logs.open(bag).streams["/unset"]
+    assert (unset.rotation, unset.discrete) == (None, (0, 1, 2, 3))
 
 
 def test_what_is_left_out_is_listed_with_its_reason(bag):
@@ -164,6 +171,67 @@ def test_hdf5_samples_stay_in_the_file_until_they_are_read(tmp_path):
     path.unlink()
     with pytest.raises(logs.LogError, match=str(path)):
         stream.read()
+
+
+QUATERNIONS = np.array([[0, 0, 0.6, 0.8], [0.8, 0, -0.6, 0]])
+POSES = np.hstack([np.arange(6.0).reshape(2, 3), QUATERNIONS])
+TURNS = np.stack([np.eye(3), [[0, -1, 0], [1, 0, 0], [0, 0, 1]]])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rotation"),
+    [
+        ("tool_quat", QUATERNIONS, "quat_xyzw"),
+        ("tool_quat_wxyz", QUATERNIONS.astype("f4"), "quat_wxyz"),
+        ("Orientation", QUATERNIONS * 1.0009, "quat_xyzw"),
+        ("ee_pose", POSES, {"3:7": "quat_xyzw"}),
+        ("ee_pose", POSES[:, ::-1], {"0:4": "quat_xyzw"}),
+        ("rotation", TURNS, "matrix"),
+        ("Orientation", QUATERNIONS * 1.002, None),
+        ("tool_quat", QUATERNIONS[:0], None),
+        ("tool_quat", QUATERNIONS[:, :3], None),
+        ("tool_quat", np.eye(4, dtype=int)[:2], None),
+        ("tool_quat", QUATERNIONS * [[1], [np.nan]], None),
+        ("action", QUATERNIONS, None),
+        ("pose", POSES[:, :6], None),
+        ("rotation", -TURNS, None),
+        ("rotation", TURNS * [[[1]], [[2]]], None),
+        ("inertia", TURNS, None),
+    ],
+)
+def test_rotations_are_known_by_their_names_and_values(tmp_path, name, values, rotation):
+    path = write_hdf5(tmp_path / "log", {name: (np.arange(len(values)), values)})
+    stream = logs.open(path).streams[name]
+    assert (stream.rotation, stream.kind) == (rotation, "vector")
+
+
+def test_all_samples_are_looked_at(tmp_path, monkeypatch):
+    from robocache_cupy.logs import rotation
+
+    values = np.broadcast_to(QUATERNIONS[0], (99, 4)).copy()
+    values[70] = 0
+    streams = {"quat": (np.arange(99), values), "whole_quat": (np.arange(70), values[:70])}
+    path = write_hdf5(tmp_path / "log", streams)
+    monkeypatch.setattr(rotation, "_BLOCK", 320)
+    found = logs.open(path).streams
+    assert (found["quat"].rotation, found["whole_quat"].rotation) == (None, "quat_xyzw")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "rotation"),
+    [
+        ("pose_xyz_quat_xyzw", POSES, "pos_quat_xyzw"),
+        ("pose_xyz_quat_wxyz", POSES, "pos_quat_wxyz"),
+        ("quat_wxyz", QUATERNIONS, "quat_wxyz"),
+        ("quat_xyzw", np.stack([QUATERNIONS] * 3, 1), "quat_xyzw"),
+        ("quat_xyzw", POSES, None),
+        ("quat_xyzw", np.eye(4, dtype=int)[:2], None),
+    ],
+)
+def test_hdf5_that_says_what_is_a_rotation(tmp_path, kind, values, rotation):
+    path = write_hdf5(tmp_path / "log", {"a": (np.arange(2), values)}, a={"kind": kind})
+    stream = logs.open(path).streams["a"]
+    assert (stream.kind, stream.rotation) == (kind, rotation)
 
 
 def test_hdf5_groups_that_are_no_streams_are_listed(tmp_path):
@@ -337,6 +405,7 @@ def test_timing_of_the_bundled_log():
     assert not any(clock.backward_steps for clock in clocks.values())
     assert 305 < clocks["agent_depth"].longest_gap < 306  # the outage
     assert {stream.latency for stream in streams.values() if stream.kind == "depth"} == {0.035}
+    assert streams["ee_pose"].rotation == "pos_quat_xyzw"
     assert streams["agent_depth"].attrs["K"].shape == (3, 3)
 
 

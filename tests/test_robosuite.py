@@ -85,6 +85,8 @@ def test_robomimic_has_its_observations(logs_dir):
     assert kinds["agentview_image"] == "image"
     assert kinds["robot0_eef_quat"] == "quat_xyzw"
     assert kinds["robot0_joint_pos"] == "vector"
+    turned = {name for name, stream in log.streams.items() if stream.rotation is not None}
+    assert turned == {"demo_3/obs/robot0_eef_quat"}
     camera = log.streams["demo_3/obs/agentview_depth"]
     assert camera.attrs["K"][0, 2] == 42
     assert camera.attrs["cam_to_world"].shape == (4, 4)
@@ -127,6 +129,16 @@ def test_roboturk_counts_in_ticks(logs_dir):
     expected = np.array([at[counter] for counter in counters])
     np.testing.assert_allclose(times / 1e9, expected, rtol=0, atol=5e-7)
     assert "the users' messages" in log.notes[-1]
+    turned = {name: s.rotation for name, s in log.streams.items() if s.rotation is not None}
+    assert turned == {
+        f"demo_4/{name}/rotation": "matrix"
+        for name in (
+            "controller_info/teleop_commands/arm0",
+            "controller_info/teleop_commands/arm1",
+            "user_info/0",
+            "user_info/1",
+        )
+    }
 
 
 @pytest.mark.parametrize("name", [LIFT, LOW_DIM, DEPTH, HANDOVER])

@@ -75,8 +75,26 @@ def test_every_way_to_write_a_pose(tmp_path, text):
     stream = only(write(tmp_path, text))
     assert (stream.kind, stream.dtype) == ("pose_xyz_quat_xyzw", np.float64)
     np.testing.assert_array_equal(stream.times, [1_250_000_000, 1_500_000_000])
+    assert stream.rotation == "pos_quat_xyzw"
     expected = [[0, 0, 0, 0, 0, 0.6, 0.8], [1, 0, 0, 0, 0, 0.6, 0.8]]
     np.testing.assert_array_equal(stream.values, expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "rotation"),
+    [
+        ("x y qx qy qz qw v", {"2:6": "quat_xyzw"}),
+        ("x y q_RS_w q_RS_x q_RS_y q_RS_z v", {"2:6": "quat_wxyz"}),
+        ("x y qx qy qz qr v", None),
+        ("x y ax by cz dw v", None),
+    ],
+)
+def test_quaternions_are_known_by_the_names_of_their_columns(tmp_path, names, rotation):
+    header = f"t {names}\n".replace(" ", ",")
+    stream = only(write(tmp_path, header + "0.5,1,2,0,0,0.6,0.8,3\n1.5,1,2,0,0,-0.6,0.8,3\n"))
+    assert (stream.kind, stream.rotation) == ("vector", rotation)
+    wrong = only(write(tmp_path, header + "0.5,1,2,0,0,0.6,0.9,3\n"))
+    assert wrong.rotation is None
 
 
 def test_names_and_missing_cells(tmp_path):
@@ -141,7 +159,7 @@ def lines_of(path):
 def test_a_real_log(logs_dir, name):
     cells = lines_of(logs_dir / name)
     stream = only(logs_dir / name)
-    assert stream.kind == "pose_xyz_quat_xyzw"
+    assert (stream.kind, stream.rotation) == ("pose_xyz_quat_xyzw", "pos_quat_xyzw")
     scale = 1 if "euroc" in name else 10**9
     expected = [round(Fraction(row[0]) * scale) for row in cells]
     np.testing.assert_array_equal(stream.times, expected)
@@ -204,6 +222,8 @@ def test_damage_of_a_real_log(logs_dir, tmp_path, name):
 
 def test_an_arm_and_a_camera_on_one_clock(logs_dir, tmp_path):
     """Two files are two streams, and the camera's losses show in its mask."""
+    from test_align import assert_rotated, expected_linear
+
     names = REAL[2:4]
     output = tmp_path / "aligned.npz"
     arguments = [*(str(logs_dir / name) for name in names), "--max-gap", "0.06", "-o", str(output)]
@@ -216,8 +236,9 @@ def test_an_arm_and_a_camera_on_one_clock(logs_dir, tmp_path):
             keep = np.append(times[1:] != times[:-1], True)
             times, values = times[keep], stream.values[keep]
             wanted = arrays["times"]
-            nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
-            np.testing.assert_array_equal(arrays[stream.name], values[nearest])
+            assert_rotated(arrays[stream.name][:, 3:], times, values[:, 3:], wanted)
+            linear = expected_linear(times, values[:, :3], wanted)
+            np.testing.assert_allclose(arrays[stream.name][:, :3], linear, rtol=0, atol=1e-12)
             behind = np.searchsorted(times, wanted, "right")
             gap = times[np.minimum(behind, len(times) - 1)] - times[behind - 1]
             valid = (times[behind - 1] == wanted) | (gap <= 60_000_000)

@@ -369,14 +369,13 @@ def _offsets(kernel: Kernel, types: Types, leading: int, count: int) -> list[int
     """Where each number of the parameters stands."""
     if kernel.table is None:
         return [8 * (leading + i) for i in range(count)]
-    sizes = [struct.calcsize(f"<{code}") for code in expand_format(kernel.table(types))]
-    return list(itertools.accumulate(sizes, initial=8 * leading))
-
-
-def expand_format(codes: str) -> Iterator[str]:
-    """The codes of a struct format one by one: 3q is q, q, q."""
-    for number, code in re.findall(r"(\d*)(\w)", codes):
-        yield from [f"{number}x"] if code == "x" else code * int(number or 1)
+    offsets, at = [], 8 * leading
+    for times, code in re.findall(r"(\d*)(\w)", kernel.table(types)):
+        for _ in range(int(times or 1)):
+            if code != "x":  # padding is no number
+                offsets.append(at)
+            at += struct.calcsize(f"<{code}")
+    return offsets
 
 
 _BUFFER_POINTER, _BUFFER_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE

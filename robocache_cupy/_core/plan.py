@@ -100,7 +100,7 @@ class Op:
     all: ClassVar[dict[str, Op]] = {}
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn, self.name = fn, fn.__name__
+        self.fn, self.name = fn, fn.__name__.lstrip("_")
         parameters = inspect.signature(fn).parameters
         kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
         self.scalars = tuple(n for n in parameters if kind[n] in ("Scalar", "Scalars"))

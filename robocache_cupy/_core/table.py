@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,12 +65,13 @@ class Record(NamedTuple):
 
 _FORMAT["float64"] = "d"
 
-# Where the samples of a stream are in time. `tile` is the targets of a block, `first_block` the
+# Where the samples of a stream are in time. A block takes 8 `tiles_of_8` targets, `first_block` is the
 # first of the stream's blocks. A uniform clock has no `times`, but its start and its rate in the
 # constants from `uniform` on. Packed streams of windows have no step from row to row, but a number
-# of episodes. The flags tell arrays of 4-byte numbers, a given tolerance, and padding by mirroring.
-NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT, REFLECT = (
-    1, 2, 4, 8, 16, 32
+# of episodes. The flags tell arrays of 4-byte numbers, a given tolerance, padding by mirroring, and a
+# stream of one row that serves all.
+NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT, REFLECT, ONE_ROW = (
+    1, 2, 4, 8, 16, 32, 64
 )  # fmt: skip
 STREAM = Record(
     "Stream",
@@ -78,7 +79,7 @@ STREAM = Record(
         "time": ("latency", "tolerance", "max_gap"),
         "int64": ("samples", "src_row_or_episodes"),
         "int": ("src_step", "first_block", "targets"),
-        "u8": ("tile", "parts", "times", "order", "lengths", "offsets", "latencies", "uniform",
+        "u8": ("tiles_of_8", "parts", "times", "order", "lengths", "offsets", "latencies", "uniform",
                "valid", "deltas", "flags"),
     },
 )  # fmt: skip
@@ -230,16 +231,6 @@ def define(name: str, header: Mapping[str, Sequence[str]]) -> Layout:
             assert layout.dtype(wide, size).itemsize <= _LIMIT, name
     GENERATED[f"{name}.table"] = layout.c()
     return layout
-
-
-def types(more: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The specialisations of a kernel with a table: clock, size, and what else it has."""
-    return [
-        (wide, size, *rest)
-        for wide in ("int64", "float64")
-        for size in range(len(CAPACITIES))
-        for rest in more
-    ]
 
 
 FUSE = define(

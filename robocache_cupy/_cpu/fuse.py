@@ -38,7 +38,7 @@ def target_time(at, header, b, t, W):
 
 
 @njit
-def fuse(table, lo, hi, W, SIZE, LEVEL):
+def fuse(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = fuse_table(table, W, SIZE)
     header = headers[0]
     items, ticks = header.items, header.ticks

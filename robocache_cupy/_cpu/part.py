@@ -27,10 +27,10 @@ from .locate import (
     locate,
 )  # fmt: skip
 from .rotation import CANONICAL, QUAT_WXYZ, as_stored, canonical, in_order, turn
-from .time import elapsed, interval, is_nan, position, stamp
+from .time import elapsed, interval, is_nan, minus, position, stamp
 
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
-TOLERANT, REFLECT = 16, 32
+TOLERANT, REFLECT, ONE_ROW = 16, 32, 64
 
 _NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
           "uint16", "uint32", "uint64", "bool")  # fmt: skip
@@ -255,9 +255,20 @@ def akima(m1, m2, m3, m4, modified, C):
         b = b + half * abs(m2 + m1)
     total = a + b
     largest = max(max(abs(m1), abs(m2)), max(abs(m3), abs(m4)))
-    if total <= _narrowed(1e-9, C) * largest:
+    if total <= _equal(C) * largest:
         return _narrowed(0, C) if modified else half * (m4 + m1)
     return _narrowed(0, C) if total == 0 else (a * m2 + b * m3) / total
+
+
+def _equal(C):
+    """By how much slopes differ that are equal but for rounding."""
+    raise NotImplementedError
+
+
+@overload(_equal)
+def _equal_but_for_rounding(C):
+    bound = np.float64(1e-9) if C.dtype == "float64" else np.float32(1e-6)
+    return lambda C: bound
 
 
 @inline
@@ -342,7 +353,7 @@ def reduced(method, x, data, start, lo, n, step, d, clock, C):
 
 
 @inline
-def turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
+def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
     """The rotations of a part, and whether all of them are defined."""
     defined = True
     gap = np.int64(part.rotation_row) - 3
@@ -354,6 +365,10 @@ def turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
         if w != 0:
             if not turn(part.rotation, 3, part.flags, a, b, w, r, C, C):
                 defined = False
+                if part.fill:
+                    for c in range(part.width):
+                        put_bits(part.y, out, y + d + c + c // 3 * gap, fill_bits)
+                    continue
         else:
             r[:] = a
             if part.rotation <= QUAT_WXYZ and part.flags & CANONICAL:
@@ -392,7 +407,8 @@ def part_target(stream, part, memory, target, room, C, W):
             i0, i1, ok = lo, lo, True
         elif method not in (SUM, ANY) or is_nan(q, W):
             i0, i1, w, ok = locate(
-                clock, n, q, j, located, part.left, part.right, stream.tolerance,
+                clock, n, q, j, located, part.left, part.right,
+                stream.tolerance if method < MEAN else minus(q, q, W),
                 unlimited(stream, W), stream.max_gap, C, C, W,
             )  # fmt: skip
             ok = ok and method < MEAN
@@ -406,7 +422,9 @@ def part_target(stream, part, memory, target, room, C, W):
     index = position(clock, i0)
     x0, x1 = start + index * step, start + position(clock, i1) * step
     if part.rotation:
-        if not turned(part, data, x0, x1, w, out, y, affine, a, b, r, C):
+        if not turned(
+            part, data, x0, x1, w, out, y, affine, constants[part.fill_value], a, b, r, C
+        ):
             ok = False
     elif count > 0:
         exact = x_code == y_code and affine == 0 and method >= MAX and method != ANY
@@ -478,7 +496,7 @@ def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         elif part.rotation:
-            turned(part, data, x0, x0, _narrowed(0, C), out, y, affine, a, a, r, C)
+            turned(part, data, x0, x0, _narrowed(0, C), out, y, affine, 0, a, a, r, C)
         elif affine == 0:
             sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
         else:

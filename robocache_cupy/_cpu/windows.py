@@ -49,7 +49,7 @@ def mirrored_index(i, n):
 
 
 @njit
-def windows(table, lo, hi, W, SIZE, LEVEL):
+def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = windows_table(table, W, SIZE)
     header = headers[0]
     anchors_count, ticks = header.anchors_count, header.ticks
@@ -90,7 +90,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL):
             if header.anchor_times:
                 width = 4 if header.narrow_anchor_times else 8
                 start = load(at[header.anchor_times], width, a, W)
-            elif known and 0 <= anchor < size:
+            elif 0 <= anchor < size:
                 start = load(stamps, stamp_width, anchor * stream.src_step, W)
             deltas = row(at[stream.deltas], 0, T, W)
             q = plus(start, deltas[k], W)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +17,18 @@ from numpy.typing import NDArray
 from .. import logs
 from ..logs import Log, Stream
 from . import figure
-from .chunks import Aligned, Device, Sorted, align_piece, device_of
+from .chunks import Aligned, Device, Part, Sorted, align_pieces, device_of, together
 from .clock import Clock, clock_at, clock_of
 from .error import CommandError
-from .methods import Method, asked_methods, method_of
+from .methods import Method, asked_methods, assignments, method_of
 from .output import FIGURES, check_npz, replacing, write_array
 from .progress import Bar, Stopwatch
 from .table import console, table
 
 __all__ = ["CommandError", "Options", "align"]
+
+
+_MOST_LATENCY = 1e6  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Options:
     streams: Sequence[str] = ()  #: all by default; names, or patterns such as "arm*"
     skip: Sequence[str] = ()
     methods: Sequence[str] = ()  #: NAME=METHOD
+    latencies: Sequence[str] = ()  #: NAME=SECONDS
     max_gap: float | None = None  #: seconds
     plot: Path | None = None
     log_time: bool = False
@@ -50,8 +55,8 @@ def align(options: Options) -> None:
     """Put the streams on one clock, write them, and print a table of them.
 
     The .npz has ``times`` in int64 ns and, for each stream, its samples under its name and whether
-    they are real under ``name/valid``. It appears when it is complete. No more of a stream is in
-    memory than a piece of `chunks.BYTES`, its stamps and its mask.
+    they are real under ``name/valid``. It appears when it is complete. No more of all streams is in
+    memory than `chunks.BYTES` of samples and of results, their stamps and their masks.
 
     Raises
     ------
@@ -65,13 +70,14 @@ def align(options: Options) -> None:
         work.bar = bar
         with work.reading:
             log = _opened(options, bar)
-        streams = _chosen(log, options)
+        streams = _late(_chosen(log, options), options)
         methods = _methods(streams, options)
         try:
             clock = _clock(streams, options)
         except CommandError:
             out.print(table(_title(log), streams, methods, {}))
             raise
+        _check_rows(clock, methods)
         with zipfile.ZipFile(file, "w") as archive:
             work.write(archive, streams, methods, clock)
     if options.plot is not None:
@@ -171,6 +177,20 @@ def _matching(log: Log, patterns: Sequence[str], option: str) -> set[str]:
     return found
 
 
+def _late(streams: Mapping[str, Stream], options: Options) -> dict[str, Stream]:
+    """The streams with the latencies that are asked for."""
+    found = dict(streams)
+    for option, name, text in assignments("--latency", options.latencies, "SECONDS", streams):
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not abs(seconds) < _MOST_LATENCY:  # NaN is not, either
+            raise CommandError(f"{option}: expected seconds, fewer than {_MOST_LATENCY:g}")
+        found[name] = replace(found[name], latency=seconds)
+    return found
+
+
 def _methods(streams: Mapping[str, Stream], options: Options) -> dict[str, Method]:
     asked = asked_methods(options.methods, streams)
     return {name: method_of(stream, asked.get(name)) for name, stream in streams.items()}
@@ -180,6 +200,15 @@ def _clock(streams: Mapping[str, Stream], options: Options) -> Clock:
     if options.clock is not None:
         return clock_of(streams, options.clock, union=options.union)
     return clock_at(streams, 30.0 if options.hz is None else options.hz, union=options.union)
+
+
+def _check_rows(clock: Clock, methods: Mapping[str, Method]) -> None:
+    for name, method in methods.items():
+        if method.reduces and len(clock.times) < 2:
+            raise CommandError(
+                f"--method {name}={method.name}: it takes the samples between rows, and there is "
+                "one row: raise --hz"
+            )
 
 
 # --- The work
@@ -194,6 +223,7 @@ class _Work:
     aligning: Stopwatch = field(default_factory=Stopwatch)
     shares: dict[str, str] = field(default_factory=dict)
     sketches: list[figure.Sketch] = field(default_factory=list)
+    count: int = 0
     bar: Bar = field(init=False)
     zoom: figure.Zoom = field(init=False)
 
@@ -208,55 +238,62 @@ class _Work:
         streams = {name: stream for name, stream in streams.items() if len(stream)}
         if self.options.plot is not None:
             self.zoom = figure.zoom_of([Sorted(stream) for stream in streams.values()], clock)
-        for number, (name, stream) in enumerate(streams.items()):
-            valid = np.empty(len(clock.times), np.bool_)
-            shape = (len(clock.times), *stream.shape[1:])
-            parts = self._parts(stream, methods[name], clock, valid, number, len(streams))
-            write_array(archive, name, shape, methods[name].dtype, parts)
-            write_array(archive, f"{name}/valid", valid.shape, valid.dtype, [valid])
-            self.shares[name] = f"{valid.mean():.1%}"
+        done, self.count = 0, len(streams)
+        for names in together(streams, methods, len(clock.times)):
+            rounds = self._rounds([streams[name] for name in names], methods, clock, done)
+            first = next(rounds)
+            more: Iterator[list[Aligned]] = rounds if len(names) == 1 else iter(())
+            for number, name in enumerate(names):
+                shape = (len(clock.times), *streams[name].shape[1:])
+                valid: list[NDArray[np.bool_]] = []
+                parts = (_noted(r[number], valid) for r in itertools.chain([first], more))
+                write_array(archive, name, shape, methods[name].dtype, parts)
+                write_array(archive, f"{name}/valid", shape[:1], np.dtype(np.bool_), valid)
+                self.shares[name] = f"{np.concatenate(valid).mean():.1%}"
+            done += len(names)
+            self.bar.show("aligning", done, self.count)
 
-    def _parts(
-        self,
-        stream: Stream,
-        method: Method,
-        clock: Clock,
-        valid: NDArray[np.bool_],
-        number: int,
-        count: int,
-    ) -> Iterator[NDArray[Any]]:
-        """The aligned samples, piece by piece; the masks are put into `valid`."""
-        source = Sorted(stream)
-        sketch = None
-        if self.options.plot is not None and number < figure.MOST_STREAMS:
-            sketch = figure.Sketch(stream, source, method, clock, self.zoom)
-            self.sketches.append(sketch)
-        row_bytes = math.prod(stream.shape[1:]) * method.dtype.itemsize
-        pieces = source.pieces(clock.times, row_bytes)
-        which = sketch is not None and sketch.frames
-
-        def aligned_at(times: NDArray[np.int64], values: NDArray[Any], at: slice) -> Aligned:
-            return align_piece(
-                stream, method, times, values, clock.times[at], self.device,
-                max_gap=self.options.max_gap, which=which,
-            )  # fmt: skip
-
+    def _rounds(
+        self, streams: Sequence[Stream], methods: Mapping[str, Method], clock: Clock, number: int
+    ) -> Iterator[list[Aligned]]:
+        """A piece of each stream after another; of several streams all is one piece."""
+        sources = [Sorted(stream) for stream in streams]
+        sketches: list[figure.Sketch | None] = [None] * len(streams)
+        if self.options.plot is not None:
+            for i in range(min(len(streams), figure.MOST_STREAMS - len(self.sketches))):
+                method = methods[streams[i].name]
+                sketch = figure.Sketch(streams[i], sources[i], method, clock, self.zoom)
+                sketches[i] = sketch
+                self.sketches.append(sketch)
+        pieces = zip(
+            *(source.pieces(clock.times, methods[source.stream.name]) for source in sources),
+            strict=True,
+        )
         while True:
             with self.reading:
-                piece = next(pieces, None)
-            if piece is None:
+                round_ = next(pieces, None)
+            if round_ is None:
                 break
-            if piece.targets.start == 0:
-                with self.starting:  # a first call loads or compiles what the others run
-                    aligned_at(source.times[:1], piece.values[:1], slice(1))
+            parts = [
+                Part(s, methods[s.name], piece, drawn is not None and drawn.frames)
+                for s, piece, drawn in zip(streams, round_, sketches, strict=True)
+            ]
+            if parts[0].piece.targets.start == 0:
+                # A first call loads or compiles what the others run.
+                with self.starting, self.bar.meanwhile("compiling, once on this machine"):
+                    self._align([_little(part) for part in parts], clock)
             with self.aligning:
-                aligned = aligned_at(source.times[piece.samples], piece.values, piece.targets)
-            valid[piece.targets] = aligned.valid
-            if sketch is not None:
-                sketch.add(piece, clock.times[piece.targets], aligned)
-            done = number + piece.targets.stop / len(clock.times)
-            self.bar.show("aligning", done, count)
-            yield aligned.values
+                made = self._align(parts, clock)
+            targets = parts[0].piece.targets
+            for part, drawn, aligned in zip(parts, sketches, made, strict=True):
+                if drawn is not None:
+                    drawn.add(part.piece, clock.times[targets], aligned)
+            if len(streams) == 1:
+                self.bar.show("aligning", number + targets.stop / len(clock.times), self.count)
+            yield made
+
+    def _align(self, parts: Sequence[Part], clock: Clock) -> list[Aligned]:
+        return align_pieces(parts, clock.times, self.device, max_gap=self.options.max_gap)
 
     def summary(self, clock: Clock) -> Iterator[str]:
         yield (
@@ -270,6 +307,21 @@ class _Work:
         for path in (self.options.output, self.options.plot):
             if path is not None:
                 yield f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)"
+
+
+def _noted(aligned: Aligned, valid: list[NDArray[np.bool_]]) -> NDArray[Any]:
+    """The values; the mask is noted."""
+    valid.append(aligned.valid)
+    return aligned.values
+
+
+def _little(part: Part) -> Part:
+    """Two targets and the first sample."""
+    piece = part.piece
+    few = piece._replace(
+        targets=slice(0, min(2, piece.targets.stop)), values=piece.values[:1], times=piece.times[:1]
+    )
+    return part._replace(piece=few)
 
 
 # --- What is said

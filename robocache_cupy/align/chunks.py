@@ -1,7 +1,7 @@
-"""A stream at the times of a clock, a piece at a time.
+"""Streams at the times of a clock: several at a time where all of them fit, else one in pieces.
 
 A piece is as many targets as fit `BYTES` with the samples around them. Only those are read: the
-samples from the one before the first target of the piece to the one behind the last. One more at
+samples from those that the first target of the piece looks at to those of the last. One more at
 each end leaves the op's choices the same as with the whole stream.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import logs
+from ..fuse import Stream as Source
+from ..fuse import fuse_multimodal
 from ..logs import Stream
 from ..logs.stream import one_line
-from ..resample import resample_trajectories
 from .clock import late
 from .error import CommandError
 from .methods import Method
@@ -63,6 +64,7 @@ class Piece(NamedTuple):
     targets: slice  #: of the clock
     samples: slice  #: of the samples in order of time
     values: NDArray[Any]  #: of these samples
+    times: NDArray[np.int64]  #: their stamps
 
 
 class Sorted:
@@ -83,7 +85,7 @@ class Sorted:
         # Where the stamps jump, the samples may lie all over the file: one stretch at a time.
         order = np.argsort(index)
         places = index[order]
-        most = max(1, _rows(self.stream))
+        most = max(1, BYTES // _row_bytes(self.stream, self.stream.dtype))
         start = 0
         while start < len(places):
             stop = int(np.searchsorted(places, places[start] + most))
@@ -92,27 +94,58 @@ class Sorted:
             start = stop
         return values
 
-    def pieces(self, clock: NDArray[np.int64], row_bytes: int) -> Iterator[Piece]:
+    def pieces(self, clock: NDArray[np.int64], method: Method) -> Iterator[Piece]:
         """The targets from first to last, with the samples that each piece needs."""
-        most_samples = max(8, _rows(self.stream))
-        most_targets = max(1, BYTES // max(1, row_bytes))
+        margin = method.reach + 1
+        most_samples = max(2 * margin + 4, BYTES // _sample_bytes(self.stream, method))
+        most_targets = max(1, BYTES // _row_bytes(self.stream, method.dtype))
+        starts, ends = _shares(clock) if method.reduces else (clock, clock)
         first = 0
         while first < len(clock):
-            after = int(np.searchsorted(self.effective, clock[first], "right"))
-            lo = max(0, after - 2)
+            after = int(np.searchsorted(self.effective, starts[first], "right"))
+            lo = max(0, after - margin)
             stop = min(len(clock), first + most_targets)
             if lo + most_samples < len(self.effective):
-                end = self.effective[lo + most_samples - 3]
-                stop = min(stop, max(first + 1, int(np.searchsorted(clock, end, "right"))))
-            hi = int(np.searchsorted(self.effective, clock[stop - 1], "right")) + 2
+                end = self.effective[lo + most_samples - margin - 1]
+                stop = min(stop, max(first + 1, int(np.searchsorted(ends, end, "right"))))
+            hi = int(np.searchsorted(self.effective, ends[stop - 1], "right")) + margin
             samples = slice(lo, min(hi, len(self.effective)))
-            yield Piece(slice(first, stop), samples, self.read(samples.start, samples.stop))
+            values = self.read(samples.start, samples.stop)
+            yield Piece(slice(first, stop), samples, values, self.times[samples])
             first = stop
 
 
-def _rows(stream: Stream) -> int:
-    """How many samples fit."""
-    return BYTES // max(1, math.prod(stream.shape[1:]) * stream.dtype.itemsize)
+def _shares(clock: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Between which times the samples are that a reduction makes each target of."""
+    half = np.diff(clock) // 2 + 1
+    return clock - np.append(half[:1], half), clock + np.append(half, half[-1:])
+
+
+def _row_bytes(stream: Stream, dtype: np.dtype[Any]) -> int:
+    return max(1, math.prod(stream.shape[1:]) * dtype.itemsize)
+
+
+def _sample_bytes(stream: Stream, method: Method) -> int:
+    """Of a sample as it is read, or as it is computed with."""
+    return max(_row_bytes(stream, stream.dtype), _row_bytes(stream, method.dtype))
+
+
+def together(
+    streams: Mapping[str, Stream], methods: Mapping[str, Method], targets: int
+) -> Iterator[list[str]]:
+    """The streams in their order: those that fit `BYTES` with all their samples go together."""
+    group: list[str] = []
+    samples = results = 0
+    for name, stream in streams.items():
+        more = len(stream) * _sample_bytes(stream, methods[name])
+        made = targets * _row_bytes(stream, methods[name].dtype)
+        if group and (samples + more > BYTES or results + made > BYTES):
+            yield group
+            group, samples, results = [], 0, 0
+        group.append(name)
+        samples, results = samples + more, results + made
+    if group:
+        yield group
 
 
 class Aligned(NamedTuple):
@@ -120,39 +153,69 @@ class Aligned(NamedTuple):
 
     values: NDArray[Any]  #: (targets, *F)
     valid: NDArray[np.bool_]
-    taken: NDArray[np.int32] | None  #: which sample, among those of the piece
+    taken: NDArray[np.int64] | None  #: when the sample was taken that it is, or begins at
 
 
-def align_piece(
-    stream: Stream,
-    method: Method,
-    times: NDArray[np.int64],
-    values: NDArray[Any],
-    targets: NDArray[np.int64],
+class Part(NamedTuple):
+    """A piece of a stream, and how to align it."""
+
+    stream: Stream
+    method: Method
+    piece: Piece
+    which: bool  #: the samples taken are asked for as well
+
+
+def align_pieces(
+    parts: Sequence[Part],
+    clock: NDArray[np.int64],
     device: Device,
     *,
     max_gap: float | None = None,
-    which: bool = False,
-) -> Aligned:
-    """Samples `values` with the stamps `times` at `targets`."""
-    # Flat, because samples of two or more axes could be taken for a batch of trajectories.
-    flat = values.reshape(len(values), math.prod(values.shape[1:]))
-    aligned = np.empty((len(targets), flat.shape[1]), method.dtype)
-    valid, taken = np.ones(len(targets), np.bool_), None
-    for part in method.parts:
-        result = resample_trajectories(
-            device.put(flat[:, part.columns]),
-            device.put(times),
-            device.put(targets),
-            method=part.method,
+) -> list[Aligned]:
+    """Pieces of several streams at the same targets of a clock, in one call."""
+    at = parts[0].piece.targets
+    # What a reduction makes of a target depends on those beside it.
+    wanted = slice(max(0, at.start - 1), at.stop + 1) if parts[0].method.reduces else at
+    sources: dict[Any, Source] = {}
+    for stream, method, piece, which in parts:
+        # Flat, because samples of two or more axes could be taken for a batch of trajectories.
+        flat = piece.values.reshape(len(piece.values), math.prod(stream.shape[1:]))
+        if method.order is not None:
+            flat = flat[:, method.order]
+        times = device.put(piece.times)
+        sources[stream.name] = Source(
+            device.put(flat.astype(method.dtype, copy=False)),
+            times,
             latency=stream.latency,
             max_gap=max_gap,
-            dtype=method.dtype.name,
-            return_valid=True,
-            return_index=which,
-            backend=device.backend,
+            **method.spec,
         )
-        aligned[:, part.columns] = device.get(result.values)
-        valid &= device.get(result.valid)
-        taken = device.get(result.index) if which else None
-    return Aligned(aligned.reshape(len(targets), *values.shape[1:]), valid, taken)
+        if which:
+            chosen = method.parts[0].method if method.steps else "previous"
+            sources[stream.name, "taken"] = Source(
+                times[:, None], times, method=chosen, latency=stream.latency
+            )
+    made = fuse_multimodal(
+        sources,
+        tgt_times=device.put(clock[wanted]),
+        layout="dict",
+        return_valid=True,
+        backend=device.backend,
+    )
+    kept = slice(at.start - wanted.start, at.stop - wanted.start)
+    aligned = []
+    for stream, method, _, which in parts:
+        values = device.get(made.values[stream.name])[kept]
+        if (order := method.order) is not None:
+            flat, values = values, np.empty_like(values)
+            values[:, order] = flat
+        aligned.append(
+            Aligned(
+                values.reshape(len(values), *stream.shape[1:]),
+                device.get(made.valid[stream.name])[kept],
+                device.get(made.values[stream.name, "taken"])[kept, 0] - late(stream)
+                if which
+                else None,
+            )
+        )
+    return aligned

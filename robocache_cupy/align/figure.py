@@ -96,9 +96,7 @@ class Sketch:
         self.times.append(targets[chosen])
         self.valid.append(aligned.valid[chosen])
         if aligned.taken is not None:
-            effective = self.source.effective[piece.samples]
-            ages = targets - effective[np.maximum(aligned.taken, 0)]
-            self.values.append(ages[chosen, None] / 1e6)
+            self.values.append((targets - aligned.taken)[chosen, None] / 1e6)
         else:
             self.values.append(self._flat(aligned.values)[chosen])
 
@@ -179,6 +177,12 @@ def _heading(figure: Any, title: str, shown: int, count: int, clock: Clock) -> N
     )
 
 
+_NAMES = {
+    "quat_xyzw": ("qx", "qy", "qz", "qw"),
+    "quat_wxyz": ("qw", "qx", "qy", "qz"),
+    "pos_quat_xyzw": ("x", "y", "z", "qx", "qy", "qz", "qw"),
+    "pos_quat_wxyz": ("x", "y", "z", "qw", "qx", "qy", "qz"),
+}
 _SAMPLE: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
@@ -217,9 +221,11 @@ def _row(sketch: Sketch, whole: Any, part: Any, clock: Clock, zoom: Zoom) -> Non
             inside = [_scaled(curve) for curve in inside]
             axis.set_yticks([])
             axis.set_ylabel("each scaled", fontsize=7)
+        elif axis is part and whole.get_yticks().size and not any(map(_moves, inside)):
+            axis.set_ylim(whole.get_ylim())
         if axis is whole and not axis.get_ylabel():
             axis.set_ylabel("age (ms)" if sketch.frames else sketch.stream.unit, fontsize=7)
-        steps = "default" if sketch.method.name.startswith("linear") else "steps-mid"
+        steps = "steps-mid" if sketch.method.steps else "default"
         size = 1.5 if axis is whole else 3.5 if len(x_raw) < 80 else 2
         for number, curve in enumerate(inside):
             color = f"C{number}"
@@ -231,10 +237,12 @@ def _row(sketch: Sketch, whole: Any, part: Any, clock: Clock, zoom: Zoom) -> Non
                 line.set(marker=".", markersize=3.5, label=curve.label)
         _shade(sketch, axis, clock)
         axis.tick_params(labelsize=7)
+        axis.yaxis.get_offset_text().set_fontsize(7)
         axis.margins(x=0)
         axis.spines[["top", "right"]].set_visible(False)
     whole.set_title(sketch.stream.name, loc="left", fontsize=9, fontweight="bold")
-    said = ", ".join(filter(None, (_rate(sketch), sketch.method.name, what)))
+    late = f"latency {1e3 * sketch.stream.latency:.6g} ms" if sketch.stream.latency else ""
+    said = ", ".join(filter(None, (_rate(sketch), late, sketch.method.name, what)))
     whole.set_title(said, loc="right", fontsize=8, color="0.3")
     if curves:
         part.legend(
@@ -266,6 +274,11 @@ def _within(times: NDArray[np.int64], span: Zoom | None) -> slice:
         return slice(None)
     first = int(np.searchsorted(times, span.start)) - 1
     return slice(max(first, 0), int(np.searchsorted(times, span.end, "right")) + 1)
+
+
+def _moves(curve: _Curve) -> bool:
+    low, high = _range(curve.aligned)
+    return low < high
 
 
 def _scaled(curve: _Curve) -> _Curve:
@@ -311,10 +324,8 @@ def _differ(columns: Sequence[NDArray[np.float64]]) -> bool:
 def _field(stream: Stream, column: int) -> str:
     if stream.fields:
         return stream.fields[column]
-    if stream.kind == "pose_xyz_quat_xyzw":
-        return ("x", "y", "z", "qx", "qy", "qz", "qw")[column]
-    if stream.kind == "quat_xyzw":
-        return ("qx", "qy", "qz", "qw")[column]
+    if isinstance(stream.rotation, str) and (names := _NAMES.get(stream.rotation)):
+        return names[column % len(names)]
     if len(stream.shape) == 1:
         return "value"
     return str([int(i) for i in np.unravel_index(column, stream.shape[1:])])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..logs.stream import require
@@ -39,8 +42,8 @@ class Bar:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, what: str, done: float, total: float) -> None:
-        """`done` of `total` of the work called `what`."""
+    def show(self, what: str, done: float, total: float | None) -> None:
+        """`done` of `total` of the work called `what`; of a total that is not known: None."""
         if self._console is None or time.monotonic() - self._started < _PATIENCE:
             return
         if self._bar is None:
@@ -49,3 +52,17 @@ class Bar:
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what)
         self._bar.update(self._tasks[what], completed=done, total=total)
+
+    @contextmanager
+    def meanwhile(self, what: str) -> Iterator[None]:
+        """Say what the block does if that takes longer than a second."""
+        timer = threading.Timer(_PATIENCE, self.show, (what, 0, None))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # lest it begin to show when all is done
+            if what in self._tasks:
+                self._bar.remove_task(self._tasks.pop(what))

@@ -27,16 +27,22 @@ def table(
     shares: Mapping[str, str],
 ) -> Any:
     """Each stream's shape, clock, method and share of valid rows."""
+    late = any(stream.latency for stream in streams.values())
     made = require("rich.table").Table(
         title=title,
-        caption="jitter (median and 99th percentile) and longest gap in ms",
+        caption="jitter (median and 99th percentile), longest gap and latency in ms"
+        if late
+        else "jitter (median and 99th percentile) and longest gap in ms",
         box=require("rich.box").SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
     )
     made.add_column("stream", overflow="fold")
-    for heading in ("shape", "samples", "Hz", "jitter", "p99", "gap", "dup", "back", "method"):
-        made.add_column(heading, justify="left" if heading == "method" else "right")
+    for heading in ("shape", "samples", "Hz", "jitter", "p99", "gap", "dup", "back"):
+        made.add_column(heading, justify="right")
+    if late:
+        made.add_column("latency", justify="right")
+    made.add_column("method")
     made.add_column("valid", justify="right")
     for name, stream in streams.items():
         clock = logs.timing(stream.times)
@@ -50,6 +56,7 @@ def table(
             _number(clock.longest_gap, 1),
             str(clock.duplicates),
             str(clock.backward_steps),
+            *([f"{1e3 * stream.latency:.6g}"] if late else []),
             methods[name].name if name in methods else "-",
             shares.get(name, "-"),
         )

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from .rotation import recognised
 from .stream import Log, LogError, Progress, Stream
 from .text import is_text
 from .timing import Timing, clean, timing
@@ -69,7 +71,8 @@ def open(
     Log
         Its streams. The samples of HDF5 logs stay in the file until `Stream.read`, and those of
         bags, beyond a block for each topic, wait in a file without a name in TMPDIR. The stamps
-        are in memory, and so is all of a text file.
+        are in memory, and so is all of a text file. Where the format does not say which columns
+        are rotations, but the names of a stream do, its samples are read to see whether they are.
 
     Raises
     ------
@@ -88,7 +91,8 @@ def open(
     path = Path(path)
     form = _recognise(path)
     read: Callable[..., Log] = import_module(f"{__name__}.{form.reader}").read
-    return read(path, form.name, log_time=log_time, episode=episode, progress=progress)
+    log = read(path, form.name, log_time=log_time, episode=episode, progress=progress)
+    return replace(log, streams={name: recognised(s) for name, s in log.streams.items()})
 
 
 def _recognise(path: Path) -> _Format:

@@ -1,6 +1,7 @@
 """HDF5 with ``streams/<name>/t`` (int64 ns) and ``streams/<name>/values`` of shape (n, *F).
 
-Attributes of ``streams/<name>``: `kind`, `unit`, `latency_s`, and whatever else is known of it.
+Attributes of ``streams/<name>``: `kind` (see `Stream`), `unit`, `latency_s`, and whatever else is
+known of it.
 A further dataset beside the two, such as the pose of a moving camera for each sample, is left in
 the file: open it with h5py.
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from . import robosuite
 from .dataset import Dataset, not_numeric, reading, text
+from .rotation import of_kind
 from .stream import Log, LogError, Progress, Stream
 
 
@@ -73,13 +75,14 @@ def _stream(path: Path, name: str, group: Any) -> Stream:
     latency = float(attrs.pop("latency_s", 0.0))
     if not math.isfinite(latency):
         raise LogError(f"{path}: latency_s of {name} is {latency}, expected seconds")
-    values = group["values"]
+    values, kind = group["values"], text(attrs.pop("kind", "vector"))
     return Stream(
         name=name,
         times=group["t"][:].astype(np.int64),
         rows=Dataset(path, values.name, values.shape, values.dtype),
-        kind=text(attrs.pop("kind", "vector")),
+        kind=kind,
         unit=text(attrs.pop("unit", "")),
         latency=latency,
+        rotation=of_kind(kind, values.shape[1:], values.dtype),
         attrs=attrs,
     )

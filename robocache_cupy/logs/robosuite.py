@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Dataset, not_numeric, text
+from .rotation import of_kind
 from .stream import Log, LogError, Stream
 
 _DEFAULT_HZ = 20.0  # of robosuite
@@ -222,6 +223,7 @@ def _stream(path: Path, label: str, dataset: Any, stamps: NDArray[np.int64], dem
         times=stamps,
         rows=Dataset(path, dataset.name, dataset.shape, dataset.dtype),
         kind=kind,
+        rotation=of_kind(kind, features, dataset.dtype),
         attrs=attrs,
     )
 

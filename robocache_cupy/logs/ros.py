@@ -5,6 +5,8 @@ numeric fields with dotted names, arrays spread out: ``linear_acceleration.x``, 
 
 - Transforms (a message that is only a list of stamped transforms) are one stream for each
   child frame: ``/tf/laser``.
+- Quaternions are rotations, unless they are not of length 1: fields that a driver leaves as they
+  are have zeros. Such columns are `discrete`.
 - A stream is integer where all of its columns are; otherwise it is float64.
 - Times and durations inside a message are int64 ns. Headers are no columns, and neither is text.
 - Bytes of no declared length (images, point clouds, maps) and arrays that change their length
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .rotation import KINDS
 from .spool import Spool
 from .stream import Log, LogError, Progress, Stream, one_line, require
 
@@ -44,6 +47,7 @@ _DTYPES = {
 }
 _NOT_NUMERIC = ("string", "wstring", "wchar", "fixed", "float128")
 
+_CLOSE = 1e-2  # to 1, of quaternions
 _BLOCK = 1 << 20  # bytes of a topic that stay in memory
 _MESSAGES = 256  # between two signs of life
 
@@ -360,21 +364,43 @@ class _Part:
         if dtype.kind == "f":
             dtype = np.dtype(np.float64)
         discrete: list[int] = []
-        width = 0
-        for column in self.columns:
-            if column.rotation or column.dtype.kind != "f":
+        rotations: dict[str, str] = {}
+        width = turned = 0
+        for i, column in enumerate(self.columns):
+            if column.rotation and column.name.rpartition(".")[2] == "x" and self._is_unit(i):
+                turned = width + 4
+                rotations[f"{width}:{turned}"] = "quat_xyzw"
+            if column.dtype.kind != "f" or (column.rotation and width >= turned):
                 discrete += range(width, width + column.width)
             width += column.width
         shape = (len(stamps), width)
+        kind = self._stream_kind()
         return Stream(
             name=name,
             times=np.array(stamps, np.int64),
             rows=_Samples(self.columns, self._spool, self._block, shape, dtype),
-            kind=self._stream_kind(),
+            kind=kind,
             fields=tuple(field for column in self.columns for field in column.fields),
             discrete=tuple(discrete),
+            rotation=KINDS.get(kind, rotations) if rotations else None,
             attrs={"type": self.typename, "clock": "header" if stamped else "log"},
         )
+
+    def _is_unit(self, first: int) -> bool:
+        """Whether the quaternion in four columns is one: of length 1 wherever it is set."""
+        count, found = len(self._log_stamps), False
+        for start in range(0, count, self._block):
+            rows = range(start, min(count, start + self._block))
+            parts = [
+                column.read(rows, self._spool, self._block)
+                for column in self.columns[first : first + 4]
+            ]
+            lengths = np.linalg.norm(np.hstack(parts).astype(np.float64), axis=1)
+            lengths = lengths[lengths > 0]
+            if np.any(np.abs(lengths - 1) > _CLOSE):
+                return False
+            found |= lengths.size > 0
+        return found
 
     def _stream_kind(self) -> str:
         names = [column.name.rpartition(".")[2] for column in self.columns]

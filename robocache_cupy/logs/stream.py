@@ -39,7 +39,8 @@ class Stream:
     rows : array-like of shape (n, *F)
         The samples, in memory or still in the file; see `read`.
     kind : str
-        What a sample is: "vector", "quat_xyzw", "pose_xyz_quat_xyzw", "depth" or "image".
+        What a sample is: "vector", "quat_xyzw", "quat_wxyz", "pose_xyz_quat_xyzw",
+        "pose_xyz_quat_wxyz", "depth" or "image".
     unit : str
         Unit of the samples, for people.
     latency : float
@@ -48,7 +49,10 @@ class Stream:
         A name for each column of a stream with samples of shape (C,).
     discrete : tuple of int
         Columns that have no value between two samples though their dtype could hold one:
-        integer codes among floats, and the components of quaternions.
+        integer codes among floats, and quaternions that were never set.
+    rotation : str or dict, optional
+        Which columns are rotations, in the words of `robocache_cupy.resample_trajectories`:
+        ``"pos_quat_xyzw"``, ``{"0:4": "quat_xyzw"}``.
     attrs : mapping
         What else the log says about the stream, such as the intrinsics of a camera.
     """
@@ -61,6 +65,7 @@ class Stream:
     latency: float = 0.0
     fields: tuple[str, ...] | None = None
     discrete: tuple[int, ...] = ()
+    rotation: str | Mapping[str, str] | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

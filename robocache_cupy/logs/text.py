@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .rotation import are_unit, of_kind
 from .stream import Log, LogError, Progress, Stream
 
 _EXACT = Context(prec=400)  # more digits than a stamp has
@@ -32,6 +33,7 @@ _UNIT = re.compile(r"[\[(]\s*(\w+)\s*[\])]")
 _BRACKETS = re.compile(r"[\[(].*")
 _BOM = b"\xef\xbb\xbf"
 _LONGEST = 1 << 20  # bytes of a line
+_CLOSE = 1e-2  # to 1, of quaternions with few decimals
 
 
 def is_text(head: bytes) -> bool:
@@ -180,20 +182,16 @@ def _stream(path: Path, table: _Table, times: NDArray[np.int64]) -> Stream:
         order = [0, 1, 2, 4, 5, 6, 3]
         values, names = values[:, order], [names[i] for i in order]
     kind = "vector"
-    if values.shape[1] == 7 and _unit_quaternions(values[:, 3:]):
+    if values.shape[1] == 7 and are_unit(values[:, 3:], _CLOSE):
         kind = "pose_xyz_quat_xyzw"
-    elif values.shape[1] == 6 and _unit_quaternions(values[:, 2:]):
+    elif values.shape[1] == 6 and are_unit(values[:, 2:], _CLOSE):
         raise LogError(f"{path} has poses without stamps: put a column of them before x")
     return Stream(
         name=path.stem,
         times=times,
         rows=values,
         kind=kind,
+        rotation=of_kind(kind, values.shape[1:], values.dtype),
         fields=tuple(names) or None,
         attrs={"type": "text"},
     )
-
-
-def _unit_quaternions(columns: NDArray[np.float64]) -> bool:
-    norms = np.linalg.norm(columns, axis=1)
-    return bool(np.all(np.abs(norms - 1) < 1e-2))
