@@ -32,7 +32,8 @@ __device__ __forceinline__ Span<C> span_of(const Row<W>& row, const void* tgt_ti
     }
     const int64 j = row.upper_bound(q);
     const int64 by = method == MEAN ? (int64)NEAREST : method;
-    const Locator<C, W> locate{row, by, left, right, tolerance, nearness, max_gap};
+    const W beyond = method == MEAN ? (W)0 : tolerance;
+    const Locator<C, W> locate{row, by, left, right, beyond, nearness, max_gap};
     const Blend<C> blend = locate(q, j);
     const int64 i = blend.i0;
     const bool valid = blend.valid && method != MEAN;  // of an interval without a sample

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
     typedef typename Only<CODE>::C C;
     __shared__ Place<CLASS, C> places[MOST_TARGETS];
     __shared__ int64 constants[5];
+    __shared__ int special;  // a target that is a constant, in this tile
     const Fuse<W>& header = table.header;
     for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
         int s = 0, first_part = 0;
@@ -43,12 +44,14 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
             if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+                special = 0;
                 constants[EMPTY] = 0;
                 constants[NOT_A_NUMBER] = nan_bits(part.y);
                 constants[AT_LEFT] = table.constants[part.left_value];
                 constants[AT_RIGHT] = table.constants[part.right_value];
                 constants[FILLED] = table.constants[part.fill_value];
             }
+            if (PLAIN) __syncthreads();
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
                 const int64 item = begin + i;
                 const int64 b = row_of_target(item, T), t = item - b * T;
@@ -78,6 +81,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                 const bool ok = locate_part<CLASS, CODE>(
                     stream, part, row, before, q, after, t < end,
                     b * part.data_row + row.first * part.data_step, place, index);
+                if (PLAIN && place.found.code >= 0) special = 1;
                 bool* const at = valid ? valid + (header.valid_step
                                                       ? item * header.valid_step +
                                                             header.first_stream + s
@@ -97,8 +101,9 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                                q);
             }
             __syncthreads();
-            write_part<CLASS, CODE>(part, table.at[part.data], (void*)table.at[part.out],
-                                    table.at[part.affine], constants, places, n);
+            write_part<CLASS, CODE, PLAIN>(part, table.at[part.data], (void*)table.at[part.out],
+                                           table.at[part.affine], constants, places, begin, n,
+                                           special);
             __syncthreads();
         }
     }

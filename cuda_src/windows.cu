@@ -5,23 +5,38 @@
 #include "windows.table"
 #include "part.cuh"
 
-// The number of offsets not above a sample. The loads of a round do not wait for one another: one by
-// one, 10,000 episodes cost 16 us.
-template <typename T>
-__device__ __forceinline__ int64 offsets_until(int64 sample, const T* offsets, int64 episodes) {
+// Of `len` numbers that ascend, how many are not above q, where that is about `guess`. A few loads
+// round the guess go first, and then rounds of eight ways; the loads of a round do not wait for one
+// another (one by one, 10,000 episodes cost 16 us).
+template <typename T, typename Q>
+__device__ __forceinline__ int64 count_until(Q q, const T* at, int64 step, int64 len, int64 guess) {
     constexpr int ways = 8;
-    int64 lo = 0;
-    int len = (int)episodes;
-    while (len > 0) {
-        const int stride = len / ways + 1;
-        T at[ways - 1];
+    const int64 reach[ways - 1] = {-128, -16, -2, 0, 2, 16, 128};
+    int64 lo = 0, hi = len;
+    if (len > 16) {
+        T near[ways - 1];
 #pragma unroll
-        for (int k = 1; k < ways; ++k) at[k - 1] = __ldg(offsets + lo + min(k * stride, len) - 1);
+        for (int k = 0; k < ways - 1; ++k)
+            near[k] = __ldg(at + clamp(guess + reach[k], 0, len - 1) * step);
+#pragma unroll
+        for (int k = 0; k < ways - 1; ++k) {
+            const int64 i = clamp(guess + reach[k], 0, len - 1);
+            if (!is_nan(near[k]) && near[k] <= q) lo = max(lo, i + 1);
+            else hi = min(hi, i);
+        }
+    }
+    while (lo < hi) {
+        const int64 stride = (hi - lo) / ways + 1;
+        T pivots[ways - 1];
+#pragma unroll
+        for (int k = 1; k < ways; ++k)
+            pivots[k - 1] = __ldg(at + (min(lo + k * stride, hi) - 1) * step);
         int below = 0;
 #pragma unroll
-        for (int k = 1; k < ways; ++k) below += k * stride <= len && at[k - 1] <= sample;
+        for (int k = 1; k < ways; ++k)
+            below += lo + k * stride <= hi && !is_nan(pivots[k - 1]) && pivots[k - 1] <= q;
         lo += below * stride;
-        len = min(len - below * stride, stride - 1);
+        hi = min(hi, lo + stride - 1);
     }
     return lo;
 }
@@ -53,6 +68,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
     typedef typename Only<CODE>::C C;
     __shared__ Place<CLASS, C> places[MOST_TARGETS];
     __shared__ int64 constants[5];
+    __shared__ int special;  // a target that is a constant, in this tile
     const Windows<W>& header = table.header;
     for (int64 block = blockIdx.x; block < header.blocks; block += gridDim.x) {
         int s = 0, first_part = 0;
@@ -72,12 +88,14 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
             if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+                special = 0;
                 constants[EMPTY] = 0;
                 constants[NOT_A_NUMBER] = nan_bits(part.y);
                 constants[AT_LEFT] = table.constants[part.left_value];
                 constants[AT_RIGHT] = table.constants[part.right_value];
                 constants[FILLED] = table.constants[part.fill_value];
             }
+            if (PLAIN) __syncthreads();
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
                 const int64 item = begin + i;
                 const int64 a = row_of_target(item, T), k = item - a * T;
@@ -97,10 +115,15 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                 if (header.episodes)
                     episode = load<int64>(table.at[header.episodes], header.narrow_episodes ? 4 : 8,
                                           a);
-                else if (offsets_width == 8)
-                    episode = offsets_until(anchor, (const int64*)offsets, episodes) - 1;
-                else
-                    episode = offsets_until(anchor, (const int*)offsets, episodes) - 1;
+                else {
+                    const double ratio = (double)anchor / (double)size * (double)episodes;
+                    const int64 guess =
+                        ratio > 0 ? (ratio < (double)episodes ? (int64)ratio : episodes) : 0;
+                    episode = (offsets_width == 8
+                                   ? count_until(anchor, (const int64*)offsets, 1, episodes, guess)
+                                   : count_until(anchor, (const int*)offsets, 1, episodes, guess)) -
+                              1;
+                }
                 const bool known = episode >= 0 && episode < episodes;
                 Row<W> row{};
                 if (known) {
@@ -116,7 +139,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                     const int64 j = anchor + ((const int64*)table.at[stream.deltas])[k] - row.first;
                     ok = j >= 0 && j < row.n;
                     found.w = 0;
-                    found.code = row.n == 0 ? (int)EMPTY : part.fill && !ok ? (int)FILLED : -1;
+                    found.code = part.fill && !ok ? (int)FILLED : row.n == 0 ? (int)EMPTY : -1;
                     found.x0 = 0;
                     if (found.code < 0) {
                         const int64 at = stream.flags & REFLECT ? mirrored_index(j, row.n)
@@ -148,13 +171,15 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                     ok = locate_part<CLASS, CODE>(stream, part, row, before, q, after, true,
                                                   row.first * part.data_step, place, index);
                 }
+                if (PLAIN && found.code >= 0) special = 1;
                 bool* const at = padding ? padding + item : nullptr;
                 if (at) *at = !ok || (p > 0 && *at);
                 if constexpr (has_rotations(CLASS)) place.mark = {at, true};
             }
             __syncthreads();
-            write_part<CLASS, CODE>(part, table.at[part.data], (void*)table.at[part.out],
-                                    table.at[part.affine], constants, places, n);
+            write_part<CLASS, CODE, PLAIN>(part, table.at[part.data], (void*)table.at[part.out],
+                                           table.at[part.affine], constants, places, begin, n,
+                                           special);
             __syncthreads();
         }
     }

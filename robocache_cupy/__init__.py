@@ -1,6 +1,7 @@
 """Robot time and robot space, as arrays: GPU-accelerated, for any framework that speaks DLPack."""
 
 from .asof import asof_index
+from .backward import resample_backward
 from .episodes import relabel_goals, window_index
 from .fuse import Fused, Stream, fuse_multimodal, fused_multimodal_alignment, time_grid
 from .interp import interp
@@ -34,6 +35,7 @@ __all__ = [
     "normalize",
     "random_latency",
     "relabel_goals",
+    "resample_backward",
     "resample_trajectories",
     "sample_windows",
     "slerp",

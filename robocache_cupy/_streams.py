@@ -40,7 +40,7 @@ ALIASES = {
     **dict.fromkeys(("bfill", "forward"), "next"),
     "cardinal": "catmull_rom",
 }
-_ARITHMETIC = ("linear", *CURVES, "mean", "sum")  # makes numbers that are not in the data
+ARITHMETIC = ("linear", *CURVES, "mean", "sum")  # makes numbers that are not in the data
 NAN_BITS = {dtype: element_bits("NaN", NAN, dtype) for dtype in FLOATS}
 EDGES = {"hold": 0, "constant": 1, "extrapolate": 2}
 
@@ -70,7 +70,7 @@ def result_dtype(
         raise TypeError(f"dtype is {wanted}, expected that of {name} ({data}) or a float")
     implicit = dtype is None and out is None
     for method in methods:
-        if method in _ARITHMETIC and data not in FLOATS and (implicit or wanted == "bool"):
+        if method in ARITHMETIC and data not in FLOATS and (implicit or wanted == "bool"):
             raise TypeError(
                 f"{name} has dtype {data}, which method {method!r} does not interpolate unasked: "
                 "pass dtype= (a float, or an integer's own dtype to round), or method='nearest'"
@@ -521,7 +521,7 @@ def add_stream(
         return option if x.name == "data" else f"{option} of {x.name}"
 
     uniform = 0
-    if x.times is None:
+    if x.src_hz is not None:
         start = time_point(of("src_start"), 0 if x.src_start is None else x.src_start, clock)
         uniform = table.constant(as_bits(start), as_bits(rate(of("src_hz"), x.src_hz)))
     values = {
@@ -609,7 +609,7 @@ def _part(
         "flags": columns.flags,
         "affine": table.at(affine),
         "affine_size": size,
-        "vector": int(_fits_vector(source, columns, place, x, y, affine is not None)),
+        "vector": _vector(source, columns, place, x, y, affine is not None),
         **edges,
     }
 
@@ -653,13 +653,12 @@ def _pack(columns: Columns, x: str, y: str, level: bool, affine: bool) -> int:
     return 4 if x == "uint8" and y in ("bfloat16", "float32") else 0
 
 
-def _fits_vector(
-    source: Source, columns: Columns, place: Place, x: str, y: str, affine: bool
-) -> bool:
+def _vector(source: Source, columns: Columns, place: Place, x: str, y: str, affine: bool) -> int:
+    """2 where the columns can be moved in whole packs, 1 in half ones, else 0."""
     n = _pack(columns, x, y, class_of([source]) != SAMPLED, affine)
     data, shape = source.data, source.shape
     if n == 0 or data is None:
-        return False
+        return 0
     steps = [columns.column, shape.step, place.step, place.column, place.row]
     if not columns.rotation:
         steps.append(columns.width)
@@ -667,11 +666,15 @@ def _fits_vector(
         steps.append(columns.stride)
     if shape.rows > 1:
         steps.append(shape.row)
-    return (
-        not any(step % n for step in steps)
-        and data.misaligned % (n * SIZE[x]) == 0
-        and place.aligned % (n * SIZE[y]) == 0
-    )
+    for of, size in ((2, n), (1, n // 2)):
+        if (
+            size > 1
+            and not any(step % size for step in steps)
+            and data.misaligned % (size * SIZE[x]) == 0
+            and place.aligned % (size * SIZE[y]) == 0
+        ):
+            return of
+    return 0
 
 
 # What the parts of a launch take, in the codes of part.cuh.
@@ -706,12 +709,12 @@ def specialisation(
     code = DATA.index(x) if x == y and x in FLOATS and size == 0 and kind != EVERYTHING else -1
     if code < 0 and kind != SAMPLED:
         kind = EVERYTHING
-    plain = plain and code >= 0 and all(map(_plain, sources))
+    plain = plain and code >= 0
     return size, "0" if kind == SAMPLED else "1", kind, code, int(plain)
 
 
-def _plain(x: Source) -> bool:
-    """Whether a stream has stamps in order, and the same latency in every row."""
+def is_plain(x: Source) -> bool:
+    """Whether a stream has stamps in order, and as many and as late ones in every row."""
     return (
         x.times is not None
         and x.order is None
@@ -745,8 +748,10 @@ def blocks_at_once(kind: int, code: int, plain: int) -> int:
     if code < 0:
         return 2
     if kind == SAMPLED:
-        return (4 if double else 5) if plain else 2 if double else 3
-    return 3 if plain and not double else 2
+        return 4 if plain else 2 if double else 3
+    if double or not plain:
+        return 2
+    return 3 if kind in (CURVED, SCALED) else 4
 
 
 def share_blocks(
@@ -823,7 +828,7 @@ class Results(NamedTuple):
     valid: Sequence[Out | None]  # of each stream
     valid_step: int = 0  # of an array that the streams share
     times: Out | None = None
-    index: Out | None = None
+    samples: Out | None = None  # the index
     weight: Out | None = None
 
 
@@ -856,7 +861,7 @@ def fuse_launches(
                 "first_stream": first,
                 "valid_step": results.valid_step,
                 "times": table.at(results.times if first == 0 else None),
-                "index": table.at(results.index),
+                "index": table.at(results.samples),
                 "weight": table.at(results.weight),
             }
             if table.fits():
@@ -870,7 +875,8 @@ def fuse_launches(
         plain = (
             targets.times is not None
             and targets.lengths is None
-            and not (places[first].row or results.times or results.index)
+            and not (places[first].row or results.times or results.samples)
+            and all(map(is_plain, part))
         )
         template = specialisation(part, table, plain)
         at_once = blocks_at_once(*template[2:])

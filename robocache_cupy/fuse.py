@@ -13,6 +13,7 @@ from ._core.kernel import Out
 from ._core.plan import Plan, Read, op
 from ._core.time import clock_of
 from ._streams import (
+    ARITHMETIC,
     DATA,
     FLOATS,
     REDUCTIONS,
@@ -323,7 +324,8 @@ def _methods(x: Source) -> set[str]:
 
 
 def _made(x: Source) -> bool:
-    return x.dtype in FLOATS or x.normalize is not None
+    interpolated = not _methods(x).isdisjoint(ARITHMETIC)
+    return x.dtype in FLOATS or x.normalize is not None or interpolated
 
 
 @functools.lru_cache(256)
@@ -439,11 +441,10 @@ def fuse_multimodal(
     if not keys:
         raise ValueError("streams is empty, expected at least one")
     arrays: list[Any] = []
-    options, numbers = [], []
+    options: list[_Options] = []
+    numbers: list[Any] = []
     for key, x in zip(keys, values, strict=True):
         if type(x) is Stream:
-            if x.data is None:
-                raise TypeError(f"streams[{key!r}].data is None, expected an array")
             arrays += (x.data, x.times, x.lengths, x.offsets)
             options.append(_Options(x.method, x.rotation, x.normalize))
             numbers.append(
@@ -458,6 +459,8 @@ def fuse_multimodal(
             raise TypeError(
                 f"streams[{key!r}] is {type(x).__name__}, expected a Stream or (data, times)"
             )
+        if arrays[-_PER_STREAM] is None:
+            raise TypeError(f"streams[{key!r}].data is None, expected an array")
     if layout not in ("concat", "dict"):
         raise ValueError(f"layout is {layout!r}, expected 'concat' or 'dict'")
     concat = layout == "concat"

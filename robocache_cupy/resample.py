@@ -133,7 +133,8 @@ def resample_trajectories(
     extrapolate : {"hold", "nan", "extrapolate"}, number, or (left, right), default "hold"
         What stands beyond the ends of a trajectory: the end sample, NaN, the line through the last
         two samples (a curve goes on as its last piece, and the other methods hold), or a constant;
-        one for both ends or one for each. NaN and constants stand only where the result is not valid.
+        one for both ends or one for each. NaN and constants stand only where the result is not
+        valid.
     tolerance : seconds, optional
         How far outside the range (``linear``), or from the chosen sample (the other methods),
         still counts as valid, inclusive. By default nothing outside the range does, and inside
@@ -264,14 +265,18 @@ def resample_trajectories(
     grid = (time_point("t_start", 0 if t_start is None else t_start, clock), rate("hz", hz))
     from_first = int(t_start is None)
     name, columns = "", list[Columns]()
-    if isinstance(method, str) and rotation is None:
+    if not isinstance(method, (list, tuple)):
         name = method_name(method)
+    if rotation is not None:
+        name = ""
     normalization = as_normalization(normalize)
     if name not in SAMPLING or normalization is not None:
         features, default = data.shape[shape.lead :], _default(data.dtype, method)
         columns = columns_of("data", features, method, rotation, default)
         if any(c.method in REDUCTIONS for c in columns):
             _check_reductions(tgt_times, return_index)
+        if return_index and len({c.method for c in columns}) > 1:
+            raise ValueError("return_index is for one method, got several")
     y_dtype = result_dtype(data.dtype, [c.method for c in columns] or [name], dtype, out)
     sort = []
     if order is not None:

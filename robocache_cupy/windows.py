@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from ._core.plan import Plan, op
 from ._core.table import REFLECT, WINDOWS, Table
 from ._core.time import clock_of, duration, width
 from ._streams import (
+    ARITHMETIC,
     DATA,
     FLOATS,
     Place,
@@ -133,6 +135,12 @@ def _sample_windows(
         wide = np.dtype(clock.wide) if timed else np.dtype(np.int64)
         deltas.append(Const(np.asarray(steps, wide)))
 
+    if episodes == 1 and len({x.shape[0] for x in data}) > 1:
+        got = ", ".join(f"{names[i]} has {x.shape[0]}" for i, x in enumerate(data))
+        raise ValueError(
+            f"the keys differ in their number of samples: {got}. Pass episode_offsets for each"
+        )
+
     launches = []
     first = 0
     while first < count:
@@ -166,7 +174,8 @@ def _sample_windows(
             raise ValueError(f"{names[first]} has more kinds of columns than one launch can take")
         part = sources[first:end]
         items = [A * n for n in targets[first:end]]
-        template = specialisation(part, table, True)
+        plain = not any(isinstance(x.latency, Meta) for x in part)
+        template = specialisation(part, table, plain)
         at_once = blocks_at_once(*template[2:])
         header["blocks"] = share_blocks(table, part, items, at_once)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
@@ -221,10 +230,11 @@ def _source(
     if times is None:  # samples are taken as they are
         columns = [c._replace(method="nearest") for c in columns]
     normalize = as_normalization(key.normalize)
+    interpolated = any(c.method in ARITHMETIC for c in columns)
     y = result_dtype(
         x.dtype,
         {c.method for c in columns},
-        dtype if x.dtype in FLOATS or normalize is not None else None,
+        dtype if x.dtype in FLOATS or normalize is not None or interpolated else None,
         None,
         name,
     )
@@ -255,10 +265,13 @@ def _deltas(
     if fps is None:
         steps = []
         for d in deltas:
-            if isinstance(d, bool) or d != int(d):
+            if isinstance(d, bool) or not math.isfinite(d) or d != int(d):
                 raise ValueError(f"delta_indices has {d!r}, expected whole numbers of samples")
             steps.append(int(d))
         return steps
+    for d in deltas:
+        if not (isinstance(d, (int, float, np.number)) and math.isfinite(d)):
+            raise ValueError(f"delta_timestamps has {d!r}, expected numbers of seconds")
     steps = [round(d * fps) for d in deltas]
     for d, step in zip(deltas, steps, strict=True):
         if abs(d * fps - step) / fps > TOLERANCE:
@@ -316,7 +329,7 @@ def sample_windows(
         Episode e is ``data[episode_offsets[e]:episode_offsets[e + 1]]``; by key where keys differ
         in their number of samples.
     anchors : integers [A], optional
-        The sample in `data` that each window is around.
+        The sample in `data` that each window is around; from 0 to N - 1.
     delta_indices : list of integers, or mapping from key to list
         The samples of a window, as steps from its anchor (GR00T's name).
     delta_timestamps : list of seconds, or mapping from key to list
@@ -348,8 +361,9 @@ def sample_windows(
     dict, or Windows
         ``{key: [A, W, *F], f"{key}_is_pad": bool [A, W]}``, as LeRobot's ``__getitem__`` and
         collation give; of a single array the pair ``values, is_pad``. is_pad is True for padding:
-        beyond the ends of the episode, in a gap longer than `max_gap`, or further from the samples
-        than `tolerance`.
+        beyond the ends of the episode (of ``previous`` after its end, and ``next`` before its
+        start, only with `tolerance` or `max_gap`), in a gap longer than `max_gap`, or further from
+        the samples than `tolerance`.
 
     Raises
     ------
@@ -391,10 +405,13 @@ def sample_windows(
         raise ValueError("delta_timestamps needs either fps or times")
     if fps is not None and not fps > 0:
         raise ValueError(f"fps is {fps}, expected a rate above 0 per second")
+    label = "delta_timestamps" if delta_indices is None else "delta_indices"
+    if single and isinstance(given, Mapping):
+        raise TypeError(f"{label} is {given!r}, expected a list, for data is a single array")
     if isinstance(given, Mapping) and not set(given) <= set(names):
         raise ValueError(f"{', '.join(set(given) - set(names))} has deltas, but is not in data")
 
-    keys, numbers = [], []
+    keys, numbers = list[_Key](), list[Any]()
     plain = (
         method is None and rotation is None and normalize is None
         and not isinstance(pad, Mapping)
@@ -403,7 +420,10 @@ def sample_windows(
     for name in names:
         deltas = given.get(name) if isinstance(given, Mapping) else given
         if deltas is not None:
-            deltas = tuple(deltas)
+            deltas = _listed(label, name, deltas)
+            if f"{name}_is_pad" in streams:
+                raise ValueError(f"data has {name}_is_pad, which is what the padding of {name!r} "
+                                 "is called")  # fmt: skip
         if plain:
             keys.append(_Key(deltas, pad=pad))
         else:
@@ -447,6 +467,16 @@ def sample_windows(
         if key.deltas is not None:
             batch[f"{name}_is_pad"] = next(parts)
     return batch
+
+
+def _listed(label: str, name: str, deltas: Any) -> tuple[Any, ...]:
+    try:  # numbers, and not arrays of one, so that the same deltas find their plan again
+        return tuple(deltas.tolist() if hasattr(deltas, "tolist") else deltas)
+    except TypeError:
+        raise TypeError(
+            f"{label} of {name!r} is {deltas!r}, expected a list" if name else
+            f"{label} is {deltas!r}, expected a list"
+        ) from None  # fmt: skip
 
 
 def _of(option: Any, name: str, names: Sequence[str]) -> Any:

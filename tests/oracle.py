@@ -281,7 +281,6 @@ def make(
     dtype = data.dtype if dtype is None else np.dtype(dtype)
     clock = clock_of(src_times, tgt_times, time_unit)
     edges = extrapolate if isinstance(extrapolate, tuple) else (extrapolate, extrapolate)
-    edges = tuple("hold" if edge == "extrapolate" else edge for edge in edges)
     rows = rows_of(clock, B, S, src_times, latency, lengths, src_hz, src_start, assume_sorted)
     targets = targets_of(clock, rows, tgt_times, hz, t_start, num)
     T = len(targets[0])

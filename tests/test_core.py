@@ -408,11 +408,13 @@ def test_each_alignment_has_its_own_plan(planned):
 
 def test_options_that_are_lists_are_kept_too(planned):
     arrays = [placed(x, 0) for x in example()]
-    with pytest.raises(ValueError, match="method"):
+    with pytest.raises(TypeError, match="method"):
         rc.resample_trajectories(*arrays, method=["linear"])
     for _ in range(2):
+        rc.resample_trajectories(*arrays, method=[(0, "linear"), (slice(1, 2), "nearest")])
+    for _ in range(2):
         rc.resample_trajectories(*arrays, dtype=np.dtype("float64"))
-    assert len(planned) == 2
+    assert len(planned) == 3
 
 
 def test_an_error_is_raised_at_every_call(planned):

@@ -644,7 +644,7 @@ def test_the_table_is_made_once():
 
 
 def test_equal_statistics_in_another_dict_make_no_new_plan():
-    cache = Op.all["_affine"].cache
+    cache = Op.all["normalize"].cache
     x = np.ones((3, 2), np.float32)
     sizes = []
     for _ in range(3):

@@ -129,7 +129,7 @@ def _numpy() -> Framework:
         allocator=lambda shape, dtype, device: functools.partial(
             np.empty, shape, numpy_dtype(dtype)
         ),
-        dense=np.ascontiguousarray,
+        dense=lambda x: np.require(x, requirements=("C", "A")),
         to_numpy=lambda x: x,
         from_numpy=lambda x, device: x,
         assign=assign,

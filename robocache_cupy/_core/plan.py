@@ -146,7 +146,7 @@ class Op:
         self, arrays: tuple[Any, ...], options: tuple[Any, ...], scalars: tuple[Any, ...] | None
     ) -> Any:
         lead = arrays[0]
-        if lead is None:
+        if lead is None and self.variadic:
             lead = _first(arrays)
         found = FRAMEWORKS.get(type(lead))
         if found is None or found.signature is None:
@@ -303,7 +303,8 @@ class Op:
         self, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
     ) -> Any:
         """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
-        lead, names = _first(arrays), self.names(options)
+        lead = _first(arrays) if self.variadic else arrays[0]
+        names = self.names(options)
         try:
             found = framework(type(lead))
         except TypeError as e:

@@ -5,7 +5,19 @@ from numba.extending import overload
 
 from . import computed, computes_double, inline, load, narrow, njit, row, widen
 from .locate import EXTRAPOLATE, LINEAR, MEAN, NEAREST, locate
-from .time import DOUBLE, FLOAT, INT32, INT64, interval, is_nan, nat, row_of, stamp, upper_bound
+from .time import (
+    DOUBLE,
+    FLOAT,
+    INT32,
+    INT64,
+    interval,
+    is_nan,
+    minus,
+    nat,
+    row_of,
+    stamp,
+    upper_bound,
+)
 
 TILE = 255  # targets of a block of `spans`, also in robocache_cupy/backward.py and the .cu
 
@@ -34,9 +46,10 @@ def span_of(
         if a < b:
             return a, b, one / computed(b - a, C, C)
     j = upper_bound(clock, n, q, 0, W)
+    by = NEAREST if method == MEAN else method
+    beyond = minus(tolerance, tolerance, W) if method == MEAN else tolerance
     i0, i1, w, ok = locate(
-        clock, n, q, j, NEAREST if method == MEAN else method, left, right, tolerance, nearness,
-        max_gap, C, C, W,
+        clock, n, q, j, by, left, right, beyond, nearness, max_gap, C, C, W,
     )  # fmt: skip
     if method == MEAN:
         ok = False  # an interval without a sample

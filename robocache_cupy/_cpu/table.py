@@ -68,7 +68,8 @@ def stream_row(at, constants, s, b, ticks, W):
     """The samples of row b of a stream: as `row_of`."""
     flags = s.flags
     return row_of(
-        0 if flags & 64 else b, s.samples, at[s.times], at[s.lengths], at[s.offsets], at[s.latencies],
+        0 if flags & 64 else b, s.samples, at[s.times], at[s.lengths], at[s.offsets],
+        at[s.latencies],
         s.src_row_or_episodes, np.int64(s.src_step), 4 if flags & 1 else 8, 4 if flags & 2 else 8,
         4 if flags & 4 else 8, 4 if flags & 8 else 8, s.latency, bits_as(constants[s.uniform], W),
         bits_as(constants[s.uniform + 1], DOUBLE), ticks, at[s.order], W,

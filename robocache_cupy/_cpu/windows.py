@@ -107,10 +107,10 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                 sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
                 ok = 0 <= sample < n
                 code, x0 = -1, 0
-                if n == 0:
-                    code = EMPTY
-                elif part.fill and not ok:
+                if part.fill and not ok:
                     code = FILL
+                elif n == 0:
+                    code = EMPTY
                 else:
                     if flags & REFLECT:
                         sample = mirrored_index(sample, n)
