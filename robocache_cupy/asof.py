@@ -155,7 +155,7 @@ def _tolerance(value: Any, clock: Clock) -> Any:
         if dates and isinstance(x, timedelta):
             x = x // timedelta(microseconds=1) * clock.ticks // 10**6
         elif dates and isinstance(x, np.timedelta64):
-            unit = clock.dtype[clock.dtype.index("[") + 1 : -1]
+            unit: Any = clock.dtype[clock.dtype.index("[") + 1 : -1]
             x = math.nan if np.isnat(x) else int(x // np.timedelta64(1, unit))
         if isinstance(x, (timedelta, np.timedelta64)) or not isinstance(x, (int, float, np.number)):
             kind = "a number of ticks or a timedelta" if dates else "a number in the keys' unit"

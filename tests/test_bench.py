@@ -107,3 +107,14 @@ def test_table_without_rich(monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "rich.table", None)
     print_table("title", ["case", "clock", "ours"], [["a", "int64 ns", "1.00"]])
     assert capsys.readouterr().out == "\ntitle\ncase  clock     ours\na     int64 ns  1.00\n"
+
+
+def test_streams_are_timed(capsys):
+    from robocache_cupy.bench import streams
+    from robocache_cupy.bench.measure import QUICK
+
+    assert streams.main([], QUICK._replace(replays=1, host_calls=2), scale=64) == 0
+    printed = capsys.readouterr().out
+    for name in ("fuse 3 streams", "windows by time", "slerp", "akima", "fuse_multimodal"):
+        assert name in printed
+    assert streams.main(["nothing"]) == 2

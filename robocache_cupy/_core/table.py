@@ -68,8 +68,8 @@ _FORMAT["float64"] = "d"
 # Where the samples of a stream are in time. A block takes 8 `tiles_of_8` targets, `first_block` is
 # the first of the stream's blocks. A uniform clock has no `times`, but its start and its rate in
 # the constants from `uniform` on. Packed streams of windows have no step from row to row, but a
-# number of episodes. The flags tell arrays of 4-byte numbers, a given tolerance, padding by mirroring,
-# and a stream of one row that serves all.
+# number of episodes. The flags tell arrays of 4-byte numbers, a given tolerance, padding by
+# mirroring, and a stream of one row that serves all.
 NARROW_TIMES, NARROW_LENGTHS, NARROW_OFFSETS, NARROW_LATENCIES, TOLERANT, REFLECT, ONE_ROW = (
     1, 2, 4, 8, 16, 32, 64
 )  # fmt: skip
