@@ -861,8 +861,13 @@ __device__ void write_part(const Part<W>& part, const void* data, void* out, con
 
 // Blocks of 256 threads on a processor at once: as many as registers allow without spilling.
 constexpr int blocks_at_once(int of, int code, int plain) {
-    return of == EVERYTHING ? 1
-           : code < 0 ? 2
-           : of == SAMPLING ? (plain ? 4 : code == F64 ? 2 : 3)
-           : plain && code != F64 ? (of == CURVED || of == SCALED ? 3 : 4) : 2;
+    const int blocks = of == EVERYTHING ? 1
+                       : code < 0 ? 2
+                       : of == SAMPLING ? (plain ? 4 : code == F64 ? 2 : 3)
+                       : plain && code != F64 ? (of == CURVED || of == SCALED ? 3 : 4) : 2;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    return blocks > 1 ? blocks - 1 : 1;
+#else
+    return blocks;
+#endif
 }

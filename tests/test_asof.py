@@ -134,7 +134,7 @@ def test_the_tolerance_of_datetimes(lib):
         pytest.skip(f"{lib.name} has no datetime64")
     src = np.array(["2026-03-01T12:00:00", "2026-03-01T12:00:01"], "datetime64[ms]")
     tgt = src[1:] + np.timedelta64(40, "ms")
-    tgt = np.append(tgt, np.datetime64("NaT"))
+    tgt = np.append(tgt, np.datetime64("NaT", "ms"))
     for tolerance in (40, timedelta(milliseconds=40), np.timedelta64(40_999, "us")):
         np.testing.assert_array_equal(match(lib, src, tgt, tolerance=tolerance), [1, -1])
     for tolerance in (39, timedelta(microseconds=39_999), np.timedelta64(39, "ms")):
