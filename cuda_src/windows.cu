@@ -55,6 +55,11 @@ __device__ __forceinline__ int64 mirrored_index(int64 i, int64 n) {
     return k < n ? k : period - k;
 }
 
+// One less than of streams: the search of the episode takes registers too.
+constexpr int windows_at_once(int of, int code, int plain) {
+    return blocks_at_once(of, code, plain) > 1 ? blocks_at_once(of, code, plain) - 1 : 1;
+}
+
 //   anchors a0 a1 a2 ...   deltas d0 d1 ... of each key
 //      │
 //      ├─ episode [from, to) of the anchor, by a search of the offsets
@@ -63,7 +68,7 @@ __device__ __forceinline__ int64 mirrored_index(int64 i, int64 n) {
 // Windows are written as the streams of fuse.cu are: a block takes a tile of one key, finds the
 // samples of each element of its windows, and moves the rows with all of its threads.
 template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
-__global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
+__global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
     windows(const __grid_constant__ WindowsTable<W, SIZE> table) {
     typedef typename Only<CODE>::C C;
     __shared__ Place<CLASS, C> places[MOST_TARGETS];

@@ -176,7 +176,7 @@ def _sample_windows(
         items = [A * n for n in targets[first:end]]
         plain = not any(isinstance(x.latency, Meta) for x in part)
         template = specialisation(part, table, plain)
-        at_once = blocks_at_once(*template[2:])
+        at_once = max(1, blocks_at_once(*template[2:]) - 1)  # see windows.cu
         header["blocks"] = share_blocks(table, part, items, at_once)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
         launches.append(

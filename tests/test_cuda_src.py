@@ -208,7 +208,7 @@ def test_every_specialisation_compiles_without_warnings_or_spills(nvrtc, kernel,
     assert not complaints
     found = resources(log)
     assert set(names) == set(expressions)
-    assert set(found) == set(names.values())
+    assert set(found) >= set(names.values())  # and kernels that are no templates
     wasteful = {
         expression: found[name]
         for expression, name in names.items()
