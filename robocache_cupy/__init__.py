@@ -10,6 +10,14 @@ from .normalize import Normalization, compute_stats, normalization, normalize, u
 from .pose import interpolate_poses, interpolate_quaternions, slerp, unwrap_quaternions
 from .resample import resample_trajectories
 from .timing import TimingReport, timing_report
+from .voxel import (
+    Grid,
+    grid_from_bounds,
+    voxel_centers,
+    voxel_indices,
+    voxelize_occupancy,
+    voxelize_point_cloud,
+)
 from .windows import Windows, sample_windows
 
 __version__ = "0.1.0"
@@ -17,6 +25,7 @@ __api_version__ = "1"
 
 __all__ = [
     "Fused",
+    "Grid",
     "Normalization",
     "Stream",
     "TimingReport",
@@ -28,6 +37,7 @@ __all__ = [
     "estimate_latency",
     "fuse_multimodal",
     "fused_multimodal_alignment",
+    "grid_from_bounds",
     "interp",
     "interpolate_poses",
     "interpolate_quaternions",
@@ -43,5 +53,9 @@ __all__ = [
     "timing_report",
     "unnormalize",
     "unwrap_quaternions",
+    "voxel_centers",
+    "voxel_indices",
+    "voxelize_occupancy",
+    "voxelize_point_cloud",
     "window_index",
 ]

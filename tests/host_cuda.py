@@ -37,6 +37,20 @@ static struct { unsigned x, y, z; } blockDim{1, 1, 1}, gridDim{1, 1, 1};
 static inline void __syncthreads() {}
 template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeof(T)); return x; }
 template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
+template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }
+template <typename T> static T atomicOr(T* p, T x) { T old = *p; *p = old | x; return old; }
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
+template <typename To, typename From> static To of_same_bits(From x) {
+    To y;
+    static_assert(sizeof(x) == sizeof(y));
+    std::memcpy(&y, &x, sizeof(y));
+    return y;
+}
+static inline unsigned __float_as_uint(float x) { return of_same_bits<unsigned>(x); }
+static inline float __uint_as_float(unsigned x) { return of_same_bits<float>(x); }
+static inline long long __double_as_longlong(double x) { return of_same_bits<long long>(x); }
+static inline double __longlong_as_double(long long x) { return of_same_bits<double>(x); }
 template <typename T> static T atomicMin(T* p, T x) { T old = *p; if (x < old) *p = x; return old; }
 template <typename T> static T atomicMax(T* p, T x) { T old = *p; if (x > old) *p = x; return old; }
 

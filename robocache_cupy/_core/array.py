@@ -34,6 +34,8 @@ Array = Any  # an array of the call's framework and device
 Arrays = tuple[Any, ...]  # any number of them, and None
 HostArray = Any  # the same, or a list or NumPy array, which is copied to the device
 Scalar = Any  # a number that may change from call to call without a new plan
+Vector = Any  # a few such numbers, or an array of them
+Matrix = Any  # the same, in rows
 Scalars = tuple[Any, ...]  # any number of them, None, and tuples of them
 
 

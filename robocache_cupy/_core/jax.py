@@ -22,7 +22,7 @@ from jax.experimental.buffer_callback import buffer_callback
 
 from . import fast, kernel
 from .array import CPU, Framework, Meta, import_cupy, numpy_dtype
-from .kernel import Launcher, Out, Value
+from .kernel import LATE, Launcher, Out, Value, Values
 from .plan import PER_ROW, Op, Plan, Read, _count_per_row, _first, _map_arrays, _result_type, bind
 
 
@@ -111,8 +111,10 @@ def _convert_known(plan: Plan, numbers: Sequence[str | None], late: Sequence[Any
     """Raise here what a number is wrong with: out of a callback it would come wrapped."""
     for launch in plan.launches:
         for x in launch.numbers:
-            if isinstance(x, Value) and numbers[x.position] is not None:
-                x.of(late)
+            if type(x) in LATE:
+                positions = x.positions if type(x) is Values else (x.position,)
+                if all(numbers[i] is not None for i in positions):
+                    x.of(late)
 
 
 def _through_numpy(

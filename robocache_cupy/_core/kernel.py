@@ -93,13 +93,36 @@ class Value(NamedTuple):
         return self.convert(value) if self.convert else value
 
 
+class Values(NamedTuple):
+    """Numbers of a kernel that are made together, of several numbers of the call."""
+
+    positions: tuple[int, ...]
+    convert: Callable[..., tuple[Any, ...]]
+    format: str  # of what is packed: 9d
+
+    def of(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        return self.convert(*[values[i] for i in self.positions])
+
+
+LATE = (Value, Values)  # what is known only when the call comes
+
+
+def _slots(x: Any) -> int:
+    """How many numbers of a kernel one entry of a launch stands for."""
+    return int(x.format[:-1]) if type(x) is Values else 1
+
+
+def _flat(numbers: Sequence[Any]) -> list[Any]:
+    return [y for x in numbers for y in (x if type(x) is tuple else (x,))]
+
+
 class Launch(NamedTuple):
     """One kernel launch of a plan."""
 
     kernel: Kernel
     types: Types
     arrays: tuple[Meta | Out | Const | None, ...]  # the parameters that are addresses
-    numbers: tuple[Any, ...]  # the rest: int, float and Value
+    numbers: tuple[Any, ...]  # the rest: int, float, Value and Values
     items: int  # what the Numba function's range counts
     weight: int  # elements per item: how much work a range is
     blocks: int
@@ -301,7 +324,7 @@ def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
     prepared = []
     for launch in launches:
         at = [slots[id(x)] for x in launch.arrays]
-        late = [(i, x) for i, x in enumerate(launch.numbers) if type(x) is Value]
+        late = [(i, x) for i, x in enumerate(launch.numbers) if type(x) in LATE]
         prepared.append((launch, at, list(launch.numbers), late))
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int = 0) -> None:
@@ -310,7 +333,7 @@ def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
                 numbers = list(numbers)
                 for i, value in late:
                     numbers[i] = value.of(values)
-            launch.kernel.on_host(launch, [*[addresses[i] for i in at], *numbers])
+            launch.kernel.on_host(launch, [*[addresses[i] for i in at], *_flat(numbers)])
 
     return run
 
@@ -335,16 +358,22 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
     leading = len(arrays)
     layout = launch.kernel.layouts.get(launch.types)
     if layout is None:  # the template arguments settle the types of all parameters
-        codes = "".join(x.format if type(x) is Value else "qd"[type(x) is float] for x in numbers)
+        codes = "".join(x.format if type(x) in LATE else "qd"[type(x) is float] for x in numbers)
         if launch.kernel.table is not None:
             codes = launch.kernel.table(launch.types)
         layout = struct.Struct(f"<{8 * leading}x{codes}6Q")
         launch.kernel.layouts[launch.types] = layout
-    late, fixed = [], numbers
-    if Value in map(type, numbers):
-        offsets = _offsets(launch.kernel, launch.types, leading, len(numbers))
-        late = [(offsets[i], _PACK[x.format], x) for i, x in enumerate(numbers) if type(x) is Value]
-        fixed = tuple(0 if type(x) is Value else x for x in numbers)
+    late, fixed = [], []
+    offsets: list[int] = []
+    for x in numbers:
+        if type(x) not in LATE:
+            fixed.append(x)
+            continue
+        offsets = offsets or _offsets(
+            launch.kernel, launch.types, leading, sum(map(_slots, numbers))
+        )
+        late.append((offsets[len(fixed)], _late_packer(x.format), x))
+        fixed += [0] * _slots(x)
     # The parameters, their size, and the driver's way to be told of both.
     buffer = ctypes.create_string_buffer(layout.size)
     base = ctypes.addressof(buffer)
@@ -379,7 +408,14 @@ def _offsets(kernel: Kernel, types: Types, leading: int, count: int) -> list[int
 
 
 _BUFFER_POINTER, _BUFFER_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE
-_PACK = {code: struct.Struct(f"<{code}").pack_into for code in "qd"}
+
+
+@functools.cache
+def _late_packer(code: str) -> Callable[..., None]:
+    pack = struct.Struct(f"<{code}").pack_into
+    return (
+        pack if len(code) == 1 else lambda buffer, offset, numbers: pack(buffer, offset, *numbers)
+    )
 
 
 @functools.cache
@@ -422,7 +458,7 @@ def _public_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> L
                 kernel = launch.kernel
                 _, function = kernel.on_device(launch.types, device)
                 args: list[Any] = [addresses[slots[id(x)]] for x in launch.arrays]
-                args += [x.of(values) if type(x) is Value else x for x in launch.numbers]
+                args += _flat([x.of(values) if type(x) in LATE else x for x in launch.numbers])
                 if kernel.table is not None:
                     layout = f"<{len(launch.arrays)}Q{kernel.table(launch.types)}"
                     args = [np.frombuffer(struct.pack(layout, *args), np.uint8)]

@@ -74,7 +74,9 @@ def op(fn: Callable[P, Any]) -> Callable[P, Any]:
     The annotations of `fn` tell its parameters apart: `Array` and `HostArray` are arrays (or
     None), `Scalar` are numbers that do not change the plan, everything else is a static option.
     `fn` gets a Meta for an array and, for a number that is not the parameter's default, a Value.
-    A number may also come as an array with one entry per row.
+    A number may also come as an array with one entry per row. A `Vector` or a `Matrix` is a few
+    numbers of the host, as a tuple, a list or a NumPy array; `fn` gets tuples of Values, and a
+    Meta for any other array.
 
     An op on any number of arrays has one parameter `Arrays`, a tuple of arrays and None, and may
     have one `Scalars`, a tuple of numbers, None and tuples of them. A static option that is a
@@ -103,7 +105,10 @@ class Op:
         self.fn, self.name = fn, fn.__name__.lstrip("_")
         parameters = inspect.signature(fn).parameters
         kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
-        self.scalars = tuple(n for n in parameters if kind[n] in ("Scalar", "Scalars"))
+        self.vectors = {n: _VECTORS[kind[n]] for n in parameters if kind[n] in _VECTORS}
+        self.scalars = tuple(
+            n for n in parameters if kind[n] in ("Scalar", "Scalars") or n in self.vectors
+        )
         self.arrays = tuple(n for n in parameters if kind[n] in ("Array", "Arrays", "HostArray"))
         self.variadic = "Arrays" in kind.values()
         self.options = tuple(n for n in parameters if n not in self.scalars + self.arrays)
@@ -118,7 +123,7 @@ class Op:
 
     def _wrapper(self, parameters: Mapping[str, inspect.Parameter]) -> Callable[..., Any]:
         """A function with the op's own signature: binding by Python costs a tenth of inspect."""
-        namespace: dict[str, Any] = {"call": self}
+        namespace: dict[str, Any] = {"call": self, "numbers": numbers}
         names = []
         for name, p in parameters.items():
             if p.kind is p.KEYWORD_ONLY and "*" not in names:
@@ -128,7 +133,10 @@ class Op:
             if p.default is not p.empty:
                 names[-1] += f"=default_{name}"
         changed = " or ".join(f"{n} is not default_{n}" for n in self.scalars) or "False"
-        arrays, scalars = _tuple(self.arrays), f"{_tuple(self.scalars)} if {changed} else None"
+        given = [
+            f"numbers({n}, {self.vectors[n]})" if n in self.vectors else n for n in self.scalars
+        ]
+        arrays, scalars = _tuple(self.arrays), f"{_tuple(given)} if {changed} else None"
         if self.variadic:
             arrays, scalars = self.arrays[0], self.scalars[0] if self.scalars else "None"
         text = (
@@ -358,6 +366,32 @@ class Op:
 def _first(arrays: Sequence[Any]) -> Any:
     """The array that says where a call runs."""
     return next((x for x in arrays if x is not None), None)
+
+
+_VECTORS = {"Vector": 1, "Matrix": 2}  # the axes of host arrays that travel as numbers
+_MOST_NUMBERS = 16
+
+
+def numbers(x: Any, axes: int) -> Any:
+    """A small list or NumPy array as a tuple of numbers, or of tuples of them; else as it is."""
+    if isinstance(x, (float, int)) or x is None:
+        return x
+    if isinstance(x, np.ndarray):
+        return _nested(x.tolist()) if x.ndim == axes and x.size <= _MOST_NUMBERS else x
+    if isinstance(x, (list, tuple)):
+        if axes == 1 or not x:
+            plain = not any(isinstance(part, (list, tuple, np.ndarray)) for part in x)
+            return tuple(x) if plain and len(x) <= _MOST_NUMBERS else list(x)
+        rows = tuple(numbers(part, axes - 1) for part in x)
+        fits = (
+            all(isinstance(part, tuple) for part in rows) and sum(map(len, rows)) <= _MOST_NUMBERS
+        )
+        return rows if fits else list(x)
+    return x
+
+
+def _nested(x: Any) -> Any:
+    return tuple(map(_nested, x)) if isinstance(x, list) else x
 
 
 def _tuple(names: Sequence[str]) -> str:

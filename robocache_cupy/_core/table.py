@@ -255,3 +255,83 @@ WINDOWS = define(
                "narrow_episodes"),
     },
 )  # fmt: skip
+
+
+class Struct(NamedTuple):
+    """All parameters of a kernel as one struct: addresses, then fields. A field ``name[n]`` is an
+    array."""
+
+    addresses: tuple[str, ...]
+    fields: Mapping[str, Sequence[str]]  # double, int64
+
+    def format(self) -> str:
+        """The struct format of what comes after the addresses."""
+        return "".join(
+            f"{_array(name)[1]}{_FORMAT[kind]}"
+            for kind, names in self.fields.items()
+            for name in names
+        )
+
+    def dtype(self) -> np.dtype:
+        fields: list[Any] = [(name, np.int64) for name in self.addresses]
+        for kind, names in self.fields.items():
+            for name, size in map(_array, names):
+                fields.append((name, _NUMPY[kind], (size,)) if size > 1 else (name, _NUMPY[kind]))
+        return np.dtype(fields)
+
+    def c(self, name: str) -> str:
+        lines = [f"    const void *{', *'.join(self.addresses)};"]
+        lines += [f"    {_C[kind]} {', '.join(names)};" for kind, names in self.fields.items()]
+        return f"struct {name} {{\n" + "\n".join(lines) + "\n};"
+
+    def arrays(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(values.get(name) for name in self.addresses)
+
+    def numbers(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values in the order of the fields, arrays flat; those left out are 0."""
+        known = set(self.addresses) | {
+            _array(n)[0] for names in self.fields.values() for n in names
+        }
+        assert known >= values.keys(), values.keys() - known
+        numbers: list[Any] = []
+        for kind, names in self.fields.items():
+            for name, size in map(_array, names):
+                zero: Any = 0.0 if kind == "double" else 0
+                x = values.get(name, (zero,) * size if size > 1 else zero)
+                numbers += x if type(x) is tuple else [x]
+        return tuple(numbers)
+
+
+@functools.cache
+def _array(name: str) -> tuple[str, int]:
+    """The name and size of a field."""
+    name, _, size = name.partition("[")
+    return name, int(size[:-1] or 1) if size else 1
+
+
+def struct_of(name: str, addresses: tuple[str, ...], fields: Mapping[str, Sequence[str]]) -> Struct:
+    """A kind of struct, and the C header ``<name>.table`` that its kernels include."""
+    made = Struct(addresses, fields)
+    GENERATED[f"{name}.table"] = made.c(name.capitalize())
+    return made
+
+
+# A batch of point clouds, or of depth images, on a lattice of voxels.
+# Clouds come in `chunks` of points, lattices in `slabs` of voxels, whose number is 2 ** `bits`;
+# a launch works on the slabs from voxel `first` on, of those of each cloud.
+CLOUD = struct_of(
+    "cloud",
+    ("points", "lengths", "mask", "origins", "transforms", "features", "moved", "sorted", "out",
+     "counts"),
+    {
+        "double": ("lattice[9]", "transform[12]", "fill"),
+        "int64": (
+            "clouds", "most", "row", "batch", "lengths_width", "mask_row", "mask_step",
+            "origins_row", "origins_width", "transforms_row", "transforms_width",
+            "grid[3]", "voxels", "clamped", "moving",
+            "chunks", "bits", "slabs", "first",
+            "channels", "feature_row", "feature_batch", "out_batch", "out_voxel", "out_channel",
+            "kind", "one",
+        ),
+    },
+)  # fmt: skip

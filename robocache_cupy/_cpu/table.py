@@ -13,7 +13,7 @@ from .time import DOUBLE, row_of
 
 
 @intrinsic
-def _void(typingctx, address):
+def void(typingctx, address):
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
 
@@ -40,11 +40,11 @@ def reader(layout: Layout):
             place = small if SIZE == 0 else large
             room = few if SIZE == 0 else many
             return (
-                numba.carray(_void(table), room[0], np.int64),
-                numba.carray(_void(table + place[0]), 1, header),
-                numba.carray(_void(table + place[1]), room[1], np.int64),
-                numba.carray(_void(table + place[2]), room[2], stream),
-                numba.carray(_void(table + place[3]), room[3], part),
+                numba.carray(void(table), room[0], np.int64),
+                numba.carray(void(table + place[0]), 1, header),
+                numba.carray(void(table + place[1]), room[1], np.int64),
+                numba.carray(void(table + place[2]), room[2], stream),
+                numba.carray(void(table + place[3]), room[3], part),
             )
 
         return implementation

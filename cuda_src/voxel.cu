@@ -1,0 +1,560 @@
+// Point clouds to dense lattices. What each kernel computes is defined by the function of the same
+// name in robocache_cupy/_cpu/voxel.py; the struct's fields are those of _core/table.py.
+
+#include "cloud.cuh"
+
+// ------------------------------------------------------------------------------ voxels of points
+
+template <typename P>
+__global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Cloud table) {
+    typedef Coordinate<P> C;
+    const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
+    int* const out = (int*)table.out;
+    for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
+        const int64 b = i / table.most, n = i - b * table.most;
+        int voxel[3] = {-1, -1, -1};
+        if (n < count_of(table, b) && !masked(table, b, n)) {
+            C p[3];
+            load_point<P>(table, b, n, p);
+            if (table.moving) Transform<C>(table, b).apply(p);
+            if (!Lattice<C>(table, b).locate(p, voxel)) voxel[0] = voxel[1] = voxel[2] = -1;
+        }
+#pragma unroll
+        for (int k = 0; k < 3; ++k) out[3 * i + k] = voxel[k];
+    }
+}
+
+// ---------------------------------------------------------------------- points, sorted by slabs
+//
+//     cloud                                     lattice
+//     ┌───────┬───────┬──── ─┐                 ┌────────┬────────┬──── ─┐
+//     │ chunk │ chunk │ ...  │                 │  slab  │  slab  │ ...  │
+//     └───────┴───────┴──── ─┘                 └────────┴────────┴──── ─┘
+//   1. a block takes a chunk of points and sorts them by slab, in shared memory
+//   2. a block takes a slab of voxels, gathers its points from all chunks, and reduces them in
+//      shared memory to the slab's part of the result
+//
+// No voxel is written twice, none is cleared first, and no atomic leaves the chip. The order in
+// which points meet in a voxel is left open, and none of the reductions depends on it.
+
+constexpr int CHUNK = 4096;
+constexpr int MOST_SLABS = 2048;  // what is counted in shared memory
+constexpr unsigned NONE = ~0u;
+
+struct Sorted {
+    // A point is its voxel in the slab << 16 | its place in the chunk.
+    unsigned* points;
+    // Where each slab begins, in each chunk; one more is the end.
+    unsigned short* begins;
+
+    __device__ __forceinline__ Sorted(const Cloud& table) {
+        points = (unsigned*)table.sorted;
+        begins = (unsigned short*)(points + table.clouds * table.chunks * CHUNK);
+    }
+};
+
+// Exclusive sums of counts[0..n), and the total in counts[n]. `sums` holds two words a thread.
+__device__ __forceinline__ void scan(int* counts, int n, int* sums) {
+    const int threads = blockDim.x, t = threadIdx.x, each = (n + threads - 1) / threads;
+    const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
+    int sum = 0;
+    for (int i = begin; i < end; ++i) sum += counts[i];
+    int* from = sums;
+    int* to = sums + threads;
+    from[t] = sum;
+    __syncthreads();
+    for (int step = 1; step < threads; step *= 2) {
+        to[t] = from[t] + (t >= step ? from[t - step] : 0);
+        int* const swap = from;
+        from = to;
+        to = swap;
+        __syncthreads();
+    }
+    int before = from[t] - sum;
+    for (int i = begin; i < end; ++i) {
+        const int here = counts[i];
+        counts[i] = before;
+        before += here;
+    }
+    if (t == threads - 1) counts[n] = before;
+    __syncthreads();
+}
+
+// PLAIN: floats that lie together, and nothing that sets points or clouds apart.
+template <typename P, int PLAIN>
+__global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud table) {
+    typedef Coordinate<P> C;
+    __shared__ unsigned place[CHUNK], sorted[CHUNK];
+    __shared__ int cursor[MOST_SLABS + 1], sums[2 * 512];
+    const Sorted all(table);
+    const int slabs = (int)table.slabs, bits = (int)table.bits;
+    const int64 room = table.slabs << table.bits;
+    for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
+        const int64 b = block / table.chunks, first = (block - b * table.chunks) * CHUNK;
+        const int64 rest = count_of(table, b) - first;
+        const int n = rest < 0 ? 0 : rest < CHUNK ? (int)rest : CHUNK;
+        for (int s = threadIdx.x; s < slabs; s += blockDim.x) cursor[s] = 0;
+        __syncthreads();
+        const Lattice<C> lattice(table, b);
+        const Transform<C> transform(table, b);
+        const auto put = [&](int i, const C p[3]) {
+            int voxel[3];
+            unsigned where = NONE;
+            if (lattice.locate(p, voxel)) {
+                const int64 inside = lattice.linear(voxel) - table.first;
+                if (inside >= 0 && inside < room) {
+                    const int slab = (int)(inside >> bits);
+                    where = (unsigned)slab << 16 | (unsigned)(inside & ((1 << bits) - 1));
+                    atomicAdd(cursor + slab, 1);
+                }
+            }
+            place[i] = where;
+        };
+        if (PLAIN) {
+            // Four points are three words of 16 bytes.
+            const uint4* const from =
+                (const uint4*)((const float*)table.points + b * table.batch + first * 3);
+            for (int i = threadIdx.x * 4; i < n; i += blockDim.x * 4) {
+                uint4 words[3];
+                float p[12];
+                if (i + 4 <= n) {
+#pragma unroll
+                    for (int k = 0; k < 3; ++k) words[k] = __ldg(from + i / 4 * 3 + k);
+                    memcpy(p, words, sizeof(p));
+                } else {
+                    for (int k = 0; k < 3 * (n - i); ++k) p[k] = __ldg((const float*)from + 3 * i + k);
+                }
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    const C q[3] = {(C)p[3 * k], (C)p[3 * k + 1], (C)p[3 * k + 2]};
+                    if (i + k < n) put(i + k, q);
+                }
+            }
+        } else {
+            for (int i = threadIdx.x; i < n; i += blockDim.x) {
+                C p[3];
+                load_point<P>(table, b, first + i, p);
+                if (table.moving) transform.apply(p);
+                if (table.moved != nullptr) {
+                    C* const moved = (C*)table.moved + 3 * (b * table.most + first + i);
+#pragma unroll
+                    for (int k = 0; k < 3; ++k) moved[k] = p[k];
+                }
+                if (masked(table, b, first + i)) place[i] = NONE;
+                else put(i, p);
+            }
+        }
+        __syncthreads();
+        scan(cursor, slabs, sums);
+        unsigned short* const begins = all.begins + block * (table.slabs + 1);
+        for (int s = threadIdx.x; s <= slabs; s += blockDim.x) begins[s] = (unsigned short)cursor[s];
+        const int kept = cursor[slabs];
+        __syncthreads();
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            const unsigned where = place[i];
+            if (where != NONE)
+                sorted[atomicAdd(cursor + (where >> 16), 1)] = where << 16 | (unsigned)i;
+        }
+        __syncthreads();
+        unsigned* const points = all.points + block * CHUNK;
+        for (int i = threadIdx.x; i < kept; i += blockDim.x) points[i] = sorted[i];
+        __syncthreads();
+    }
+}
+
+// Call f(voxel in the slab, index of the point) for every point in slab s of cloud b.
+template <typename F>
+__device__ __forceinline__ void each_point(const Cloud& table, int64 b, int64 s, const F& f) {
+    const Sorted all(table);
+    const int lanes = blockDim.x % 8 == 0 ? 8 : 1;  // threads to a chunk: few points of it are here
+    for (int64 c = threadIdx.x / lanes; c < table.chunks; c += blockDim.x / lanes) {
+        const int64 block = b * table.chunks + c;
+        const unsigned short* const begins = all.begins + block * (table.slabs + 1) + s;
+        const unsigned* const points = all.points + block * CHUNK;
+        const int end = begins[1];
+        for (int i = begins[0] + threadIdx.x % lanes; i < end; i += lanes) {
+            const unsigned point = points[i];
+            f((int)(point >> 16), c * CHUNK + (int)(point & 0xffffu));
+        }
+    }
+}
+
+// The number of voxels of a slab that are on the lattice.
+__device__ __forceinline__ int voxels_of(const Cloud& table, int64 begin) {
+    const int64 most = (int64)1 << table.bits, rest = table.voxels - begin;
+    return (int)(rest < most ? rest : most);
+}
+
+// Slabs behind the lattice's end are none.
+#define EACH_SLAB                                                                              \
+    for (int64 block = blockIdx.x; block < table.clouds * table.slabs; block += gridDim.x)     \
+        if (const int64 b = block / table.slabs, s = block - b * table.slabs,                  \
+            begin = table.first + (s << table.bits);                                           \
+            begin < table.voxels)
+
+// ------------------------------------------------------------------------------------- occupancy
+
+// 32 bits from any place on.
+__device__ __forceinline__ unsigned bits_from(const unsigned* words, int place) {
+    const int w = place >> 5, shift = place & 31;
+    return shift ? words[w] >> shift | words[w + 1] << (32 - shift) : words[w];
+}
+
+// Elements of any type by their bits, `one` where a point is; a word of 32 bits where PACKED.
+template <typename U, int PACKED>
+__global__ void __launch_bounds__(512) occupancy(const __grid_constant__ Cloud table) {
+    constexpr int MOST = 32768, V = 16 / sizeof(U);
+    __shared__ unsigned bits[MOST / 32 + 1];
+    const U one = (U)table.one;
+    EACH_SLAB {
+        const int n = voxels_of(table, begin), words = (n + 31) / 32;
+        for (int w = threadIdx.x; w <= words; w += blockDim.x) bits[w] = 0;
+        __syncthreads();
+        each_point(table, b, s, [&](int voxel, int64) {
+            atomicOr(bits + (voxel >> 5), 1u << (voxel & 31));
+        });
+        __syncthreads();
+        if (PACKED) {
+            unsigned* const out = (unsigned*)table.out + b * table.out_batch + begin / 32;
+            for (int w = threadIdx.x; w < words; w += blockDim.x) out[w] = bits[w];
+        } else {
+            U* const out = (U*)table.out + b * table.out_batch + begin;
+            // Up to the first multiple of 16 bytes, and from the last on, one by one.
+            int head = (int)(-(int64)((uint64)out / sizeof(U)) & (V - 1));
+            if (head > n) head = n;
+            const int packs = (n - head) / V;
+            for (int i = threadIdx.x; i < packs; i += blockDim.x) {
+                const unsigned here = bits_from(bits, head + i * V);
+                Pack<U, V> pack;
+#pragma unroll
+                for (int k = 0; k < V; ++k) pack.at[k] = here >> k & 1 ? one : (U)0;
+                store_pack(out + head + i * V, pack);
+            }
+            const int edges = n - packs * V;
+            for (int i = threadIdx.x; i < edges; i += blockDim.x) {
+                const int v = i < head ? i : i + packs * V;
+                out[v] = bits[v >> 5] >> (v & 31) & 1 ? one : (U)0;
+            }
+        }
+        __syncthreads();
+    }
+}
+
+// ---------------------------------------------------------------------------------------- counts
+
+template <typename O>
+__global__ void __launch_bounds__(512) count(const __grid_constant__ Cloud table) {
+    constexpr int MOST = 8192, V = 16 / sizeof(O);
+    constexpr int most = sizeof(O) == 1 ? 255 : sizeof(O) == 2 ? 65535 : 0x7fffffff;
+    __shared__ int counts[MOST];
+    const auto kept = [&](int v) { return (O)(counts[v] < most ? counts[v] : most); };
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        for (int v = threadIdx.x; v < n; v += blockDim.x) counts[v] = 0;
+        __syncthreads();
+        each_point(table, b, s, [&](int voxel, int64) { atomicAdd(counts + voxel, 1); });
+        __syncthreads();
+        O* const out = (O*)table.out + b * table.out_batch + begin;
+        int head = (int)(-(int64)((uint64)out / sizeof(O)) & (V - 1));
+        if (head > n) head = n;
+        const int packs = (n - head) / V;
+        for (int i = threadIdx.x; i < packs; i += blockDim.x) {
+            Pack<O, V> pack;
+#pragma unroll
+            for (int k = 0; k < V; ++k) pack.at[k] = kept(head + i * V + k);
+            store_pack(out + head + i * V, pack);
+        }
+        const int edges = n - packs * V;
+        for (int i = threadIdx.x; i < edges; i += blockDim.x) {
+            const int v = i < head ? i : i + packs * V;
+            out[v] = kept(v);
+        }
+        __syncthreads();
+    }
+}
+
+// ------------------------------------------------------------- reductions of features, by channel
+//
+// Few voxels of a slab are occupied: only these get room in shared memory, by their rank among the
+// slab's voxels, and where they are more than there is room for, one part after another.
+
+constexpr int FEATURE_SLAB = 8192;
+constexpr int GROUP = 4;  // channels at once
+
+struct Ranks {
+    unsigned bits[FEATURE_SLAB / 32];
+    int before[FEATURE_SLAB / 32 + 1];  // occupied voxels before each word, and all of them
+    int sums[2 * 512];
+
+    __device__ __forceinline__ void build(const Cloud& table, int64 b, int64 s, int n) {
+        const int words = (n + 31) / 32;
+        for (int w = threadIdx.x; w < words; w += blockDim.x) bits[w] = 0;
+        __syncthreads();
+        each_point(table, b, s, [&](int voxel, int64) {
+            atomicOr(bits + (voxel >> 5), 1u << (voxel & 31));
+        });
+        __syncthreads();
+        for (int w = threadIdx.x; w < words; w += blockDim.x) before[w] = __popc(bits[w]);
+        __syncthreads();
+        scan(before, words, sums);
+    }
+
+    __device__ __forceinline__ bool occupied(int voxel) const {
+        return bits[voxel >> 5] >> (voxel & 31) & 1;
+    }
+
+    __device__ __forceinline__ int of(int voxel) const {
+        return before[voxel >> 5] + __popc(bits[voxel >> 5] & ((1u << (voxel & 31)) - 1));
+    }
+};
+
+template <typename X>
+__device__ __forceinline__ const X* features_of(const Cloud& table, int64 b, int64 n) {
+    return (const X*)table.features + (b * table.feature_batch + n * table.feature_row);
+}
+
+// Write the voxels of a slab whose turn it is: those with a rank from `from` on for which there is
+// room, and the empty ones among them. value(rank - from, channel) is what an occupied one gets.
+template <typename O, typename F>
+__device__ __forceinline__ void write_voxels(const Cloud& table, const Ranks& ranks, int64 b,
+                                             int64 begin, int n, int all, int from, int room,
+                                             int channel, int channels, O fill, const F& value) {
+    O* const out = (O*)table.out + b * table.out_batch + begin * table.out_voxel +
+                   channel * table.out_channel;
+    // Neighbours in memory go to neighbouring threads.
+    const bool last = table.out_channel == 1;
+    for (int i = threadIdx.x; i < n * channels; i += blockDim.x) {
+        const int v = last ? i / channels : i % n, c = last ? i - v * channels : i / n;
+        const int rank = ranks.of(v);
+        const int turn = (rank < all ? rank : all - 1) - from;
+        if (all > 0 && (turn < 0 || turn >= room)) continue;
+        __stcs(out + (v * table.out_voxel + c * table.out_channel),
+               ranks.occupied(v) ? value(rank - from, c) : fill);
+    }
+}
+
+// ------------------------------------------------------------------------------ order of numbers
+
+// Numbers as unsigned integers of the same order.
+template <bool> struct PickKey { typedef unsigned type; };
+template <> struct PickKey<true> { typedef uint64 type; };
+
+template <typename X> struct Ordered {
+    typedef typename PickKey<sizeof(X) == 8>::type Key;
+    static constexpr X low = (X)-1 < (X)1 ? (X)((X)1 << (sizeof(X) * 8 - 1)) : (X)0;
+    static __device__ __forceinline__ Key of(X x) { return (Key)x - (Key)low; }
+    static __device__ __forceinline__ X back(Key key) { return (X)(key + (Key)low); }
+    static constexpr bool has_nan = false;
+    static __device__ __forceinline__ bool nan(X) { return false; }
+    static __device__ __forceinline__ X not_a_number() { return 0; }
+};
+template <> struct Ordered<float> {
+    typedef unsigned Key;
+    static __device__ __forceinline__ Key of(float x) {
+        const unsigned bits = __float_as_uint(x);
+        return bits >> 31 ? ~bits : bits | 0x80000000u;
+    }
+    static __device__ __forceinline__ float back(Key key) {
+        return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
+    }
+    static constexpr bool has_nan = true;
+    static __device__ __forceinline__ bool nan(float x) { return x != x; }
+    static __device__ __forceinline__ float not_a_number() { return __uint_as_float(0x7fc00000u); }
+};
+template <> struct Ordered<double> {
+    typedef uint64 Key;
+    static __device__ __forceinline__ Key of(double x) {
+        const uint64 bits = __double_as_longlong(x);
+        return bits >> 63 ? ~bits : bits | 1ull << 63;
+    }
+    static __device__ __forceinline__ double back(Key key) {
+        return __longlong_as_double(key >> 63 ? key & ~(1ull << 63) : ~key);
+    }
+    static constexpr bool has_nan = true;
+    static __device__ __forceinline__ bool nan(double x) { return x != x; }
+    static __device__ __forceinline__ double not_a_number() {
+        return __longlong_as_double(0x7ff8000000000000ll);
+    }
+};
+template <typename X> struct OrderedHalf : Ordered<float> {
+    static __device__ __forceinline__ Key of(X x) { return Ordered<float>::of(widen<float>(x)); }
+    static __device__ __forceinline__ X back(Key key) {
+        return Narrow<X>::of(Ordered<float>::back(key));
+    }
+    static __device__ __forceinline__ bool nan(X x) { return Ordered<float>::nan(widen<float>(x)); }
+    static __device__ __forceinline__ X not_a_number() { return of_bits<X>(0x7fff); }
+};
+template <> struct Ordered<__half> : OrderedHalf<__half> {};
+template <> struct Ordered<__nv_bfloat16> : OrderedHalf<__nv_bfloat16> {};
+
+// ----------------------------------------------------------------------------------- sum and mean
+
+// Terms are added as int64, at a scale that the largest of them and their number allow: for every
+// voxel and channel its own, so that an outlier elsewhere costs nothing. Integers may be added in
+// any order.
+constexpr int ZEROS = -5000, NOT_FINITE = 5000;  // no exponents
+
+// The power of two that is greater than a number.
+__device__ __forceinline__ int exponent_of(double x) {
+    const uint64 bits = __double_as_longlong(x) & 0x7fffffffffffffffull;
+    if (bits == 0) return ZEROS;
+    const int exponent = (int)(bits >> 52);
+    return exponent == 2047 ? NOT_FINITE : exponent - 1022;
+}
+
+__device__ __forceinline__ double power_of_two(int exponent) {
+    return __longlong_as_double((int64)(exponent + 1023) << 52);
+}
+
+// x * 2^exponent, whose power of two may be none that a double holds.
+__device__ __forceinline__ double scaled(double x, int exponent) {
+    const int half = exponent / 2;
+    return x * power_of_two(half) * power_of_two(exponent - half);
+}
+
+// `count` terms below 2^exponent then have a sum below 2^62.
+__device__ __forceinline__ int scale_of(int count, int exponent) {
+    return 62 - (32 - __clz(count)) - exponent;
+}
+
+template <typename X, typename O>
+__global__ void __launch_bounds__(512) total(const __grid_constant__ Cloud table) {
+    constexpr int ROOM = 640;
+    __shared__ Ranks ranks;
+    __shared__ int number[ROOM], exponents[ROOM * GROUP];
+    __shared__ unsigned low[ROOM * GROUP], high[ROOM * GROUP];
+    const bool mean = table.kind & 1, quick = table.kind & 2;
+    const O fill = Narrow<O>::of(table.fill);
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        ranks.build(table, b, s, n);
+        const int all = ranks.before[(n + 31) / 32];
+        for (int channel = 0; channel < table.channels; channel += GROUP) {
+            const int channels =
+                (int)(table.channels - channel < GROUP ? table.channels - channel : GROUP);
+            for (int from = 0; from == 0 || from < all; from += ROOM) {
+                for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) {
+                    exponents[i] = ZEROS;
+                    low[i] = high[i] = 0;
+                    if (i < ROOM) number[i] = 0;
+                }
+                __syncthreads();
+                each_point(table, b, s, [&](int voxel, int64 p) {
+                    const int rank = ranks.of(voxel) - from;
+                    if (rank < 0 || rank >= ROOM) return;
+                    atomicAdd(number + rank, 1);
+                    const X* const x = features_of<X>(table, b, p) + channel;
+                    for (int c = 0; c < channels; ++c) {
+                        if (quick)
+                            atomicAdd((float*)low + rank * GROUP + c, widen<float>(__ldg(x + c)));
+                        else
+                            atomicMax(exponents + rank * GROUP + c,
+                                      exponent_of(widen<double>(__ldg(x + c))));
+                    }
+                });
+                __syncthreads();
+                if (!quick) {
+                    each_point(table, b, s, [&](int voxel, int64 p) {
+                        const int rank = ranks.of(voxel) - from;
+                        if (rank < 0 || rank >= ROOM) return;
+                        const X* const x = features_of<X>(table, b, p) + channel;
+                        for (int c = 0; c < channels; ++c) {
+                            const int i = rank * GROUP + c, exponent = exponents[i];
+                            if (exponent == ZEROS || exponent == NOT_FINITE) continue;
+                            const int64 term = (int64)rint(
+                                scaled(widen<double>(__ldg(x + c)), scale_of(number[rank], exponent)));
+                            // In two words: shared memory has no 64-bit addition of its own.
+                            const unsigned word = (unsigned)term;
+                            const unsigned old = atomicAdd(low + i, word);
+                            atomicAdd(high + i, (unsigned)((uint64)term >> 32) + (old + word < old));
+                        }
+                    });
+                    __syncthreads();
+                }
+                write_voxels(table, ranks, b, begin, n, all, from, ROOM, channel, channels, fill,
+                             [&](int rank, int c) {
+                    const int i = rank * GROUP + c, exponent = exponents[i];
+                    if (exponent == NOT_FINITE) return Ordered<O>::not_a_number();
+                    double sum = 0;
+                    if (quick) sum = ((const float*)low)[i];
+                    else if (exponent != ZEROS)
+                        sum = scaled((double)(int64)((uint64)high[i] << 32 | low[i]),
+                                     -scale_of(number[rank], exponent));
+                    return Narrow<O>::of(mean ? sum / number[rank] : sum);
+                });
+                __syncthreads();
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------- max, min, first
+
+template <typename X>
+__global__ void __launch_bounds__(512) extreme(const __grid_constant__ Cloud table) {
+    typedef typename Ordered<X>::Key Key;
+    constexpr int ROOM = 1024;
+    __shared__ Ranks ranks;
+    __shared__ Key keys[ROOM * GROUP];
+    const Key flip = table.kind ? ~(Key)0 : 0;  // of the smallest number the greatest key
+    const X fill = of_bits<X>(table.one), nan = Ordered<X>::not_a_number();
+    constexpr bool nans = Ordered<X>::has_nan;
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        ranks.build(table, b, s, n);
+        const int all = ranks.before[(n + 31) / 32];
+        for (int channel = 0; channel < table.channels; channel += GROUP) {
+            const int channels =
+                (int)(table.channels - channel < GROUP ? table.channels - channel : GROUP);
+            for (int from = 0; from == 0 || from < all; from += ROOM) {
+                for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) keys[i] = 0;
+                __syncthreads();
+                each_point(table, b, s, [&](int voxel, int64 p) {
+                    const int rank = ranks.of(voxel) - from;
+                    if (rank < 0 || rank >= ROOM) return;
+                    const X* const at = features_of<X>(table, b, p) + channel;
+                    for (int c = 0; c < channels; ++c) {
+                        const X x = at[c];
+                        atomicMax(keys + rank * GROUP + c,
+                                  Ordered<X>::nan(x) ? ~(Key)0 : Ordered<X>::of(x) ^ flip);
+                    }
+                });
+                __syncthreads();
+                write_voxels(table, ranks, b, begin, n, all, from, ROOM, channel, channels, fill,
+                             [&](int rank, int c) {
+                    const Key key = keys[rank * GROUP + c];
+                    return nans && key == ~(Key)0 ? nan : Ordered<X>::back(key ^ flip);
+                });
+                __syncthreads();
+            }
+        }
+    }
+}
+
+// The features of the point that comes first in its cloud: elements of any type, by their size.
+template <typename U>
+__global__ void __launch_bounds__(512) first(const __grid_constant__ Cloud table) {
+    constexpr int ROOM = 4096;
+    __shared__ Ranks ranks;
+    __shared__ unsigned firsts[ROOM];
+    const U fill = of_bits<U>(table.one);
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        ranks.build(table, b, s, n);
+        const int all = ranks.before[(n + 31) / 32];
+        for (int from = 0; from == 0 || from < all; from += ROOM) {
+            for (int i = threadIdx.x; i < ROOM; i += blockDim.x) firsts[i] = NONE;
+            __syncthreads();
+            each_point(table, b, s, [&](int voxel, int64 p) {
+                const int rank = ranks.of(voxel) - from;
+                if (rank >= 0 && rank < ROOM) atomicMin(firsts + rank, (unsigned)p);
+            });
+            __syncthreads();
+            write_voxels(table, ranks, b, begin, n, all, from, ROOM, 0, (int)table.channels, fill,
+                         [&](int rank, int c) {
+                return features_of<U>(table, b, firsts[rank])[c];
+            });
+            __syncthreads();
+        }
+    }
+}

@@ -1,0 +1,392 @@
+"""The definition of cuda_src/voxel.cu."""
+
+import numpy as np
+from numba.extending import overload
+
+from . import DType, _bits_of_double, _double_of_bits, inline, narrow, njit, of_bits, row, widen
+from .cloud import (
+    apply,
+    cloud_of,
+    count_of,
+    lattice_of,
+    load_point,
+    locate,
+    masked,
+    transform_of,
+)
+
+UINT16, UINT32, INT32 = DType("uint16"), DType("uint32"), DType("int32")
+FLOAT, DOUBLE = DType("float32"), DType("float64")
+
+
+@njit
+def voxel_indices(table, lo, hi, P):
+    cloud = cloud_of(table)
+    out = row(cloud.out, 3 * lo, 3 * (hi - lo), INT32)
+    before = lo // cloud.most
+    at, lattice = transform_of(cloud, before, P), lattice_of(cloud, before, P)
+    for i in range(lo, hi):
+        b, n = i // cloud.most, i % cloud.most
+        if b != before:
+            before = b
+            at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
+        k = 3 * (i - lo)
+        out[k], out[k + 1], out[k + 2] = -1, -1, -1
+        if n < count_of(cloud, b) and not masked(cloud, b, n):
+            x, y, z = load_point(cloud, b, n, P)
+            if cloud.moving:
+                x, y, z = apply(at, x, y, z)
+            i0, i1, i2 = locate(cloud, lattice, x, y, z)
+            if i0 >= 0 and i1 >= 0 and i2 >= 0:
+                out[k], out[k + 1], out[k + 2] = i0, i1, i2
+
+
+# ------------------------------------------------------------------------ points, sorted by slabs
+
+CHUNK = 4096
+
+
+@inline
+def sorted_points(cloud, block):
+    """The points of a chunk, voxel in the slab << 16 | place in the chunk, and where each slab
+    begins among them."""
+    chunks = cloud.clouds * cloud.chunks
+    points = row(cloud.sorted, block * CHUNK, CHUNK, UINT32)
+    begins = row(
+        cloud.sorted, chunks * CHUNK * 2 + block * (cloud.slabs + 1), cloud.slabs + 1, UINT16
+    )
+    return points, begins
+
+
+@njit
+def sort_points(table, lo, hi, P, PLAIN):
+    cloud = cloud_of(table)
+    slabs, bits = cloud.slabs, cloud.bits
+    cursor = np.empty(slabs, np.int64)
+    place = np.empty(CHUNK, np.int64)
+    for block in range(lo, hi):
+        b, first = block // cloud.chunks, block % cloud.chunks * CHUNK
+        n = min(max(count_of(cloud, b) - first, 0), CHUNK)
+        at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
+        points, begins = sorted_points(cloud, block)
+        cursor[:] = 0
+        for i in range(n):
+            place[i] = -1
+            x, y, z = load_point(cloud, b, first + i, P)
+            if cloud.moving:
+                x, y, z = apply(at, x, y, z)
+            if cloud.moved != 0:
+                _keep(cloud.moved, b * cloud.most + first + i, x, y, z, P)
+            if masked(cloud, b, first + i):
+                continue
+            i0, i1, i2 = locate(cloud, lattice, x, y, z)
+            if i0 < 0 or i1 < 0 or i2 < 0:
+                continue
+            inside = (i0 * cloud.grid[1] + i1) * cloud.grid[2] + i2 - cloud.first
+            if 0 <= inside < slabs << bits:
+                place[i] = inside
+                cursor[inside >> bits] += 1
+        total = 0
+        for s in range(slabs):
+            begins[s] = total
+            here = cursor[s]
+            cursor[s] = total
+            total += here
+        begins[slabs] = total
+        for i in range(n):
+            if place[i] >= 0:
+                s = place[i] >> bits
+                points[cursor[s]] = (place[i] - (s << bits)) << 16 | i
+                cursor[s] += 1
+
+
+def _keep(moved, i, x, y, z, P):
+    raise NotImplementedError
+
+
+@overload(_keep)
+def _keep_of(moved, i, x, y, z, P):
+    C = DOUBLE if P.dtype == "float64" else FLOAT
+
+    def implementation(moved, i, x, y, z, P):
+        p = row(moved, 3 * i, 3, C)
+        p[0], p[1], p[2] = x, y, z
+
+    return implementation
+
+
+@inline
+def slab_of(cloud, block):
+    """The cloud of a block, its slab, the slab's first voxel, and how many it has."""
+    b, s = block // cloud.slabs, block % cloud.slabs
+    begin = cloud.first + (s << cloud.bits)
+    return b, s, begin, min(cloud.voxels - begin, 1 << cloud.bits)
+
+
+# -------------------------------------------------------------------------------------- occupancy
+
+
+@njit
+def occupancy(table, lo, hi, U, PACKED):
+    cloud = cloud_of(table)
+    one, zero = of_bits(cloud.one, U), of_bits(0, U)
+    for block in range(lo, hi):
+        b, s, begin, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        if PACKED:
+            out = row(cloud.out, b * cloud.out_batch + begin // 32, (n + 31) // 32, U)
+        else:
+            out = row(cloud.out, b * cloud.out_batch + begin, n, U)
+        out[:] = zero
+        for c in range(cloud.chunks):
+            points, begins = sorted_points(cloud, b * cloud.chunks + c)
+            for i in range(begins[s], begins[s + 1]):
+                voxel = points[i] >> 16
+                if PACKED:
+                    out[voxel >> 5] |= of_bits(np.int64(1) << (voxel & 31), U)
+                else:
+                    out[voxel] = one
+
+
+# ----------------------------------------------------------------------------------------- counts
+
+
+@njit
+def count(table, lo, hi, O):
+    cloud = cloud_of(table)
+    counts = np.empty(1 << cloud.bits, np.int64)
+    for block in range(lo, hi):
+        b, s, begin, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        counts[:n] = 0
+        for c in range(cloud.chunks):
+            points, begins = sorted_points(cloud, b * cloud.chunks + c)
+            for i in range(begins[s], begins[s + 1]):
+                counts[points[i] >> 16] += 1
+        out = row(cloud.out, b * cloud.out_batch + begin, n, O)
+        most = greatest(O)
+        for v in range(n):
+            out[v] = min(counts[v], most)
+
+
+def greatest(O):
+    raise NotImplementedError
+
+
+@overload(greatest)
+def _greatest(O):
+    most = np.iinfo(O.dtype).max
+    return lambda O: most
+
+
+# -------------------------------------------------------------- reductions of features, by channel
+
+
+@inline
+def place_of(cloud, b, v, c):
+    return b * cloud.out_batch + v * cloud.out_voxel + c * cloud.out_channel
+
+
+@inline
+def exponent_of(x):
+    """The power of two that is greater than a number."""
+    bits = _bits_of_double(x) & np.uint64(0x7FFFFFFFFFFFFFFF)
+    if bits == 0:
+        return ZEROS
+    exponent = np.int64(bits >> np.uint64(52))
+    return NOT_FINITE if exponent == 2047 else exponent - 1022
+
+
+ZEROS, NOT_FINITE = -5000, 5000  # no exponents
+
+
+@inline
+def power_of_two(exponent):
+    return _double_of_bits(np.uint64(exponent + 1023) << np.uint64(52))
+
+
+@inline
+def scaled(x, exponent):
+    """x * 2^exponent, whose power of two may be none that a double holds."""
+    half = exponent // 2 if exponent >= 0 else -(-exponent // 2)
+    return x * power_of_two(half) * power_of_two(exponent - half)
+
+
+@inline
+def scale_of(count, exponent):
+    """`count` terms below 2^exponent then have a sum below 2^62."""
+    bits = 0
+    while count >> bits:
+        bits += 1
+    return 62 - bits - exponent
+
+
+@njit
+def total(table, lo, hi, X, O):
+    cloud = cloud_of(table)
+    C, most = cloud.channels, 1 << cloud.bits
+    mean, quick = cloud.kind & 1, cloud.kind & 2
+    number = np.empty(most, np.int64)
+    exponents, scales = np.empty(most, np.int64), np.empty(most, np.int64)
+    sums, quick_sums = np.empty(most, np.int64), np.empty(most, np.float32)
+    fill = narrow(cloud.fill, O)
+    for block in range(lo, hi):
+        b, s, begin, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, O)
+        number[:n] = 0
+        for c in range(cloud.chunks):
+            points, begins = sorted_points(cloud, b * cloud.chunks + c)
+            for i in range(begins[s], begins[s + 1]):
+                number[points[i] >> 16] += 1
+        for channel in range(C):
+            exponents[:n], sums[:n], quick_sums[:n] = ZEROS, 0, 0
+            for c in range(cloud.chunks):
+                points, begins = sorted_points(cloud, b * cloud.chunks + c)
+                for i in range(begins[s], begins[s + 1]):
+                    v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                    x = feature(cloud, b, p, channel, X)
+                    if quick:
+                        quick_sums[v] += np.float32(widen(x, X, FLOAT))
+                    else:
+                        exponents[v] = max(exponents[v], exponent_of(widen(x, X, DOUBLE)))
+            if not quick:
+                for v in range(n):
+                    scales[v] = scale_of(number[v], exponents[v])
+                for c in range(cloud.chunks):
+                    points, begins = sorted_points(cloud, b * cloud.chunks + c)
+                    for i in range(begins[s], begins[s + 1]):
+                        v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                        if exponents[v] != ZEROS and exponents[v] != NOT_FINITE:
+                            x = widen(feature(cloud, b, p, channel, X), X, DOUBLE)
+                            sums[v] += np.int64(np.rint(scaled(x, scales[v])))
+            for v in range(n):
+                at = place_of(cloud, b, begin + v, channel)
+                if number[v] == 0:
+                    out[at] = fill
+                elif exponents[v] == NOT_FINITE:
+                    out[at] = narrow(np.nan, O)
+                else:
+                    y = 0.0
+                    if quick:
+                        y = np.float64(quick_sums[v])
+                    elif exponents[v] != ZEROS:
+                        y = scaled(np.float64(sums[v]), -scales[v])
+                    out[at] = narrow(y / number[v] if mean else y, O)
+
+
+@inline
+def feature(cloud, b, p, channel, X):
+    return row(cloud.features, b * cloud.feature_batch + p * cloud.feature_row + channel, 1, X)[0]
+
+
+# --------------------------------------------------------------------------------- max, min, first
+
+
+def before(x, y, X):
+    """Whether a number is less than another: -0 is less than 0, and NaN greater than all."""
+    raise NotImplementedError
+
+
+@overload(before)
+def _before(x, y, X):
+    if not X.dtype.startswith(("float", "bfloat")):
+        return lambda x, y, X: x < y
+
+    def implementation(x, y, X):
+        a, b = widen(x, X, X), widen(y, X, X)
+        if a != a:
+            return False
+        return a < b or b != b or (a == 0 and b == 0 and np.signbit(a) and not np.signbit(b))
+
+    return implementation
+
+
+def is_nan(x, X):
+    raise NotImplementedError
+
+
+@overload(is_nan)
+def _is_nan(x, X):
+    if not X.dtype.startswith(("float", "bfloat")):
+        return lambda x, X: False
+
+    def implementation(x, X):
+        a = widen(x, X, X)
+        return a != a
+
+    return implementation
+
+
+def nan_of(X):
+    raise NotImplementedError
+
+
+@overload(nan_of)
+def _nan_of(X):
+    if not X.dtype.startswith(("float", "bfloat")):
+        return lambda X: 0
+    return lambda X: narrow(np.nan, X)
+
+
+@njit
+def extreme(table, lo, hi, X):
+    cloud = cloud_of(table)
+    C, minimum = cloud.channels, cloud.kind != 0
+    fill = of_bits(cloud.one, X)
+    seen = np.empty(1 << cloud.bits, np.bool_)
+    for block in range(lo, hi):
+        b, s, begin, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, X)
+        for channel in range(C):
+            seen[:n] = False
+            for c in range(cloud.chunks):
+                points, begins = sorted_points(cloud, b * cloud.chunks + c)
+                for i in range(begins[s], begins[s + 1]):
+                    v = points[i] >> 16
+                    x = feature(cloud, b, c * CHUNK + (points[i] & 0xFFFF), channel, X)
+                    at = place_of(cloud, b, begin + v, channel)
+                    if is_nan(x, X):
+                        x = nan_of(X)
+                    elif seen[v] and (
+                        is_nan(out[at], X)
+                        or not (before(x, out[at], X) if minimum else before(out[at], x, X))
+                    ):
+                        continue
+                    out[at] = x
+                    seen[v] = True
+            for v in range(n):
+                if not seen[v]:
+                    out[place_of(cloud, b, begin + v, channel)] = fill
+
+
+@njit
+def first(table, lo, hi, U):
+    cloud = cloud_of(table)
+    C = cloud.channels
+    fill = of_bits(cloud.one, U)
+    firsts = np.empty(1 << cloud.bits, np.int64)
+    for block in range(lo, hi):
+        b, s, begin, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, U)
+        firsts[:n] = -1
+        for c in range(cloud.chunks):
+            points, begins = sorted_points(cloud, b * cloud.chunks + c)
+            for i in range(begins[s], begins[s + 1]):
+                v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                if firsts[v] < 0 or p < firsts[v]:
+                    firsts[v] = p
+        for v in range(n):
+            for channel in range(C):
+                at = place_of(cloud, b, begin + v, channel)
+                if firsts[v] < 0:
+                    out[at] = fill
+                else:
+                    out[at] = feature(cloud, b, firsts[v], channel, U)
