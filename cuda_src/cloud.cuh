@@ -93,15 +93,14 @@ template <typename C> struct Lattice {
                            : q > 0                       ? (int)q
                                                          : 0;
             } else {
-                const bool in = q >= 0 && q < (C)grid[i];
-                inside &= in;
-                voxel[i] = in ? (int)q : 0;
+                inside &= q >= 0 && q < (C)grid[i];
+                voxel[i] = (int)q;
             }
         }
         return inside;
     }
 
-    __device__ __forceinline__ int64 linear(const int voxel[3]) const {
-        return ((int64)voxel[0] * grid[1] + voxel[1]) * grid[2] + voxel[2];
+    template <typename I> __device__ __forceinline__ I linear(const int voxel[3]) const {
+        return ((I)voxel[0] * grid[1] + voxel[1]) * grid[2] + voxel[2];
     }
 };

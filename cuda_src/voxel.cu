@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Clo
 // No voxel is written twice, none is cleared first, and no atomic leaves the chip. The order in
 // which points meet in a voxel is left open, and none of the reductions depends on it.
 
-constexpr int CHUNK = 4096;
+constexpr int MOST_POINTS = 4032;  // of a chunk: what shared memory holds
 constexpr int MOST_SLABS = 2048;  // what is counted in shared memory
 constexpr unsigned NONE = ~0u;
 
@@ -49,50 +49,56 @@ struct Sorted {
 
     __device__ __forceinline__ Sorted(const Cloud& table) {
         points = (unsigned*)table.sorted;
-        begins = (unsigned short*)(points + table.clouds * table.chunks * CHUNK);
+        begins = (unsigned short*)(points + table.clouds * table.chunks * table.chunk);
     }
 };
 
-// Exclusive sums of counts[0..n), and the total in counts[n]. `sums` holds two words a thread.
-__device__ __forceinline__ void scan(int* counts, int n, int* sums) {
-    const int threads = blockDim.x, t = threadIdx.x, each = (n + threads - 1) / threads;
-    const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
-    int sum = 0;
-    for (int i = begin; i < end; ++i) sum += counts[i];
-    int* from = sums;
-    int* to = sums + threads;
-    from[t] = sum;
-    __syncthreads();
-    for (int step = 1; step < threads; step *= 2) {
-        to[t] = from[t] + (t >= step ? from[t - step] : 0);
-        int* const swap = from;
-        from = to;
-        to = swap;
-        __syncthreads();
+// Exclusive sums of counts[0..n), and the total in counts[n]. One warp does it: barriers of the
+// block cost more than its other threads would save.
+__device__ __forceinline__ void scan(int* counts, int n) {
+    __shared__ int sums[2][32];
+    const int lanes = blockDim.x < 32 ? 1 : 32, t = threadIdx.x;
+    if (t < lanes) {
+        const int each = (n + lanes - 1) / lanes;
+        const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
+        int sum = 0;
+        for (int i = begin; i < end; ++i) sum += counts[i];
+        sums[0][t] = sum;
+        __syncwarp();
+        int from = 0;
+        for (int step = 1; step < lanes; step *= 2, from ^= 1) {
+            sums[from ^ 1][t] = sums[from][t] + (t >= step ? sums[from][t - step] : 0);
+            __syncwarp();
+        }
+        int before = sums[from][t] - sum;
+        for (int i = begin; i < end; ++i) {
+            const int here = counts[i];
+            counts[i] = before;
+            before += here;
+        }
+        if (t == lanes - 1) counts[n] = before;
     }
-    int before = from[t] - sum;
-    for (int i = begin; i < end; ++i) {
-        const int here = counts[i];
-        counts[i] = before;
-        before += here;
-    }
-    if (t == threads - 1) counts[n] = before;
     __syncthreads();
 }
 
-// PLAIN: floats that lie together, and nothing that sets points or clouds apart.
+template <int> struct PickIndex { typedef int64 type; };
+template <> struct PickIndex<1> { typedef int type; };
+
+// PLAIN: floats that lie together, nothing that sets points or clouds apart, and few voxels.
 template <typename P, int PLAIN>
-__global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(512, 2) sort_points(const __grid_constant__ Cloud table) {
     typedef Coordinate<P> C;
-    __shared__ unsigned place[CHUNK], sorted[CHUNK];
-    __shared__ int cursor[MOST_SLABS + 1], sums[2 * 512];
+    __shared__ unsigned place[MOST_POINTS], sorted[MOST_POINTS];
+    __shared__ unsigned short order[MOST_POINTS];  // among the chunk's points in the same slab
+    __shared__ int cursor[MOST_SLABS + 1];
+    typedef typename PickIndex<PLAIN>::type Index;  // of a voxel
     const Sorted all(table);
     const int slabs = (int)table.slabs, bits = (int)table.bits;
-    const int64 room = table.slabs << table.bits;
+    const Index room = (Index)table.slabs << bits;
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
-        const int64 b = block / table.chunks, first = (block - b * table.chunks) * CHUNK;
+        const int64 b = (unsigned)block / (unsigned)table.chunks, first = (block - b * table.chunks) * table.chunk;
         const int64 rest = count_of(table, b) - first;
-        const int n = rest < 0 ? 0 : rest < CHUNK ? (int)rest : CHUNK;
+        const int n = rest < 0 ? 0 : (int)(rest < table.chunk ? rest : table.chunk);
         for (int s = threadIdx.x; s < slabs; s += blockDim.x) cursor[s] = 0;
         __syncthreads();
         const Lattice<C> lattice(table, b);
@@ -101,11 +107,11 @@ __global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud
             int voxel[3];
             unsigned where = NONE;
             if (lattice.locate(p, voxel)) {
-                const int64 inside = lattice.linear(voxel) - table.first;
+                const Index inside = lattice.template linear<Index>(voxel) - (Index)table.first;
                 if (inside >= 0 && inside < room) {
                     const int slab = (int)(inside >> bits);
                     where = (unsigned)slab << 16 | (unsigned)(inside & ((1 << bits) - 1));
-                    atomicAdd(cursor + slab, 1);
+                    order[i] = (unsigned short)atomicAdd(cursor + slab, 1);
                 }
             }
             place[i] = where;
@@ -114,21 +120,23 @@ __global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud
             // Four points are three words of 16 bytes.
             const uint4* const from =
                 (const uint4*)((const float*)table.points + b * table.batch + first * 3);
-            for (int i = threadIdx.x * 4; i < n; i += blockDim.x * 4) {
+            const int whole = n & ~3;
+            for (int i = threadIdx.x * 4; i < whole; i += blockDim.x * 4) {
                 uint4 words[3];
                 float p[12];
-                if (i + 4 <= n) {
 #pragma unroll
-                    for (int k = 0; k < 3; ++k) words[k] = __ldg(from + i / 4 * 3 + k);
-                    memcpy(p, words, sizeof(p));
-                } else {
-                    for (int k = 0; k < 3 * (n - i); ++k) p[k] = __ldg((const float*)from + 3 * i + k);
-                }
+                for (int k = 0; k < 3; ++k) words[k] = __ldg(from + i / 4 * 3 + k);
+                memcpy(p, words, sizeof(p));
 #pragma unroll
                 for (int k = 0; k < 4; ++k) {
                     const C q[3] = {(C)p[3 * k], (C)p[3 * k + 1], (C)p[3 * k + 2]};
-                    if (i + k < n) put(i + k, q);
+                    put(i + k, q);
                 }
+            }
+            for (int i = whole + threadIdx.x; i < n; i += blockDim.x) {
+                C p[3];
+                load_point<P>(table, b, first + i, p);
+                put(i, p);
             }
         } else {
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
@@ -145,18 +153,17 @@ __global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud
             }
         }
         __syncthreads();
-        scan(cursor, slabs, sums);
+        scan(cursor, slabs);
         unsigned short* const begins = all.begins + block * (table.slabs + 1);
         for (int s = threadIdx.x; s <= slabs; s += blockDim.x) begins[s] = (unsigned short)cursor[s];
-        const int kept = cursor[slabs];
-        __syncthreads();
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             const unsigned where = place[i];
             if (where != NONE)
-                sorted[atomicAdd(cursor + (where >> 16), 1)] = where << 16 | (unsigned)i;
+                sorted[cursor[where >> 16] + order[i]] = where << 16 | (unsigned)i;
         }
         __syncthreads();
-        unsigned* const points = all.points + block * CHUNK;
+        unsigned* const points = all.points + block * table.chunk;
+        const int kept = cursor[slabs];
         for (int i = threadIdx.x; i < kept; i += blockDim.x) points[i] = sorted[i];
         __syncthreads();
     }
@@ -166,15 +173,17 @@ __global__ void __launch_bounds__(512) sort_points(const __grid_constant__ Cloud
 template <typename F>
 __device__ __forceinline__ void each_point(const Cloud& table, int64 b, int64 s, const F& f) {
     const Sorted all(table);
-    const int lanes = blockDim.x % 8 == 0 ? 8 : 1;  // threads to a chunk: few points of it are here
-    for (int64 c = threadIdx.x / lanes; c < table.chunks; c += blockDim.x / lanes) {
+    // Threads that share a chunk, by powers of two: a division costs more than a chunk's few points.
+    const int bits = blockDim.x >> table.lane_bits ? (int)table.lane_bits : 0, lanes = 1 << bits;
+    const int lane = threadIdx.x & (lanes - 1), chunks = (int)table.chunks;
+    for (int c = threadIdx.x >> bits; c < chunks; c += blockDim.x >> bits) {
         const int64 block = b * table.chunks + c;
         const unsigned short* const begins = all.begins + block * (table.slabs + 1) + s;
-        const unsigned* const points = all.points + block * CHUNK;
+        const unsigned* const points = all.points + block * table.chunk;
         const int end = begins[1];
-        for (int i = begins[0] + threadIdx.x % lanes; i < end; i += lanes) {
+        for (int i = begins[0] + lane; i < end; i += lanes) {
             const unsigned point = points[i];
-            f((int)(point >> 16), c * CHUNK + (int)(point & 0xffffu));
+            f((int)(point >> 16), c * table.chunk + (int)(point & 0xffffu));
         }
     }
 }
@@ -188,7 +197,7 @@ __device__ __forceinline__ int voxels_of(const Cloud& table, int64 begin) {
 // Slabs behind the lattice's end are none.
 #define EACH_SLAB                                                                              \
     for (int64 block = blockIdx.x; block < table.clouds * table.slabs; block += gridDim.x)     \
-        if (const int64 b = block / table.slabs, s = block - b * table.slabs,                  \
+        if (const int64 b = (unsigned)block / (unsigned)table.slabs, s = block - b * table.slabs, \
             begin = table.first + (s << table.bits);                                           \
             begin < table.voxels)
 
@@ -200,10 +209,22 @@ __device__ __forceinline__ unsigned bits_from(const unsigned* words, int place) 
     return shift ? words[w] >> shift | words[w + 1] << (32 - shift) : words[w];
 }
 
+// Elements of which some bits tell whether they are `one` or 0, in a word of 32 bits.
+template <typename U> __device__ __forceinline__ unsigned spread(unsigned bits, unsigned one);
+template <> __device__ __forceinline__ unsigned spread<unsigned char>(unsigned bits, unsigned) {
+    return ((bits & 15) * 0x00204081u) & 0x01010101u;
+}
+template <> __device__ __forceinline__ unsigned spread<unsigned short>(unsigned bits, unsigned one) {
+    return ((bits | bits << 15) & 0x00010001u) * one;
+}
+template <> __device__ __forceinline__ unsigned spread<unsigned>(unsigned bits, unsigned one) {
+    return (bits & 1) * one;
+}
+
 // Elements of any type by their bits, `one` where a point is; a word of 32 bits where PACKED.
 template <typename U, int PACKED>
 __global__ void __launch_bounds__(512) occupancy(const __grid_constant__ Cloud table) {
-    constexpr int MOST = 32768, V = 16 / sizeof(U);
+    constexpr int MOST = 65536, V = 16 / sizeof(U);
     __shared__ unsigned bits[MOST / 32 + 1];
     const U one = (U)table.one;
     EACH_SLAB {
@@ -225,10 +246,10 @@ __global__ void __launch_bounds__(512) occupancy(const __grid_constant__ Cloud t
             const int packs = (n - head) / V;
             for (int i = threadIdx.x; i < packs; i += blockDim.x) {
                 const unsigned here = bits_from(bits, head + i * V);
-                Pack<U, V> pack;
+                Pack<unsigned, 4> pack;
 #pragma unroll
-                for (int k = 0; k < V; ++k) pack.at[k] = here >> k & 1 ? one : (U)0;
-                store_pack(out + head + i * V, pack);
+                for (int k = 0; k < 4; ++k) pack.at[k] = spread<U>(here >> k * (V / 4), one);
+                store_pack((unsigned*)(out + head + i * V), pack);
             }
             const int edges = n - packs * V;
             for (int i = threadIdx.x; i < edges; i += blockDim.x) {
@@ -284,7 +305,6 @@ constexpr int GROUP = 4;  // channels at once
 struct Ranks {
     unsigned bits[FEATURE_SLAB / 32];
     int before[FEATURE_SLAB / 32 + 1];  // occupied voxels before each word, and all of them
-    int sums[2 * 512];
 
     __device__ __forceinline__ void build(const Cloud& table, int64 b, int64 s, int n) {
         const int words = (n + 31) / 32;
@@ -296,11 +316,7 @@ struct Ranks {
         __syncthreads();
         for (int w = threadIdx.x; w < words; w += blockDim.x) before[w] = __popc(bits[w]);
         __syncthreads();
-        scan(before, words, sums);
-    }
-
-    __device__ __forceinline__ bool occupied(int voxel) const {
-        return bits[voxel >> 5] >> (voxel & 31) & 1;
+        scan(before, words);
     }
 
     __device__ __forceinline__ int of(int voxel) const {
@@ -313,24 +329,26 @@ __device__ __forceinline__ const X* features_of(const Cloud& table, int64 b, int
     return (const X*)table.features + (b * table.feature_batch + n * table.feature_row);
 }
 
-// Write the voxels of a slab whose turn it is: those with a rank from `from` on for which there is
-// room, and the empty ones among them. value(rank - from, channel) is what an occupied one gets.
-template <typename O, typename F>
-__device__ __forceinline__ void write_voxels(const Cloud& table, const Ranks& ranks, int64 b,
-                                             int64 begin, int n, int all, int from, int room,
-                                             int channel, int channels, O fill, const F& value) {
-    O* const out = (O*)table.out + b * table.out_batch + begin * table.out_voxel +
-                   channel * table.out_channel;
-    // Neighbours in memory go to neighbouring threads.
+// The slab's part of the result, filled: few voxels are occupied, and those are written again.
+template <typename O>
+__device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 begin, int n, O fill) {
+    constexpr int V = 16 / sizeof(O);
+    O* const out = (O*)table.out + b * table.out_batch + begin * table.out_voxel;
     const bool last = table.out_channel == 1;
-    for (int i = threadIdx.x; i < n * channels; i += blockDim.x) {
-        const int v = last ? i / channels : i % n, c = last ? i - v * channels : i / n;
-        const int rank = ranks.of(v);
-        const int turn = (rank < all ? rank : all - 1) - from;
-        if (all > 0 && (turn < 0 || turn >= room)) continue;
-        __stcs(out + (v * table.out_voxel + c * table.out_channel),
-               ranks.occupied(v) ? value(rank - from, c) : fill);
+    const int64 runs = last ? 1 : table.channels, length = last ? n * table.channels : n;
+    Pack<O, V> pack;
+#pragma unroll
+    for (int k = 0; k < V; ++k) pack.at[k] = fill;
+    for (int64 r = 0; r < runs; ++r) {
+        O* const run = out + r * table.out_channel;
+        int64 head = -(int64)((uint64)run / sizeof(O)) & (V - 1);
+        if (head > length) head = length;
+        const int64 packs = (length - head) / V, edges = length - packs * V;
+        for (int64 i = threadIdx.x; i < packs; i += blockDim.x) store_pack(run + head + i * V, pack);
+        for (int64 i = threadIdx.x; i < edges; i += blockDim.x)
+            run[i < head ? i : i + packs * V] = fill;
     }
+    return out;
 }
 
 // ------------------------------------------------------------------------------ order of numbers
@@ -418,21 +436,23 @@ __device__ __forceinline__ int scale_of(int count, int exponent) {
 }
 
 template <typename X, typename O>
-__global__ void __launch_bounds__(512) total(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud table) {
     constexpr int ROOM = 640;
     __shared__ Ranks ranks;
     __shared__ int number[ROOM], exponents[ROOM * GROUP];
     __shared__ unsigned low[ROOM * GROUP], high[ROOM * GROUP];
+    __shared__ unsigned short voxels[ROOM];
     const bool mean = table.kind & 1, quick = table.kind & 2;
     const O fill = Narrow<O>::of(table.fill);
     EACH_SLAB {
         const int n = voxels_of(table, begin);
+        O* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
         const int all = ranks.before[(n + 31) / 32];
         for (int channel = 0; channel < table.channels; channel += GROUP) {
             const int channels =
                 (int)(table.channels - channel < GROUP ? table.channels - channel : GROUP);
-            for (int from = 0; from == 0 || from < all; from += ROOM) {
+            for (int from = 0; from < all; from += ROOM) {
                 for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) {
                     exponents[i] = ZEROS;
                     low[i] = high[i] = 0;
@@ -443,6 +463,7 @@ __global__ void __launch_bounds__(512) total(const __grid_constant__ Cloud table
                     const int rank = ranks.of(voxel) - from;
                     if (rank < 0 || rank >= ROOM) return;
                     atomicAdd(number + rank, 1);
+                    voxels[rank] = (unsigned short)voxel;
                     const X* const x = features_of<X>(table, b, p) + channel;
                     for (int c = 0; c < channels; ++c) {
                         if (quick)
@@ -471,17 +492,19 @@ __global__ void __launch_bounds__(512) total(const __grid_constant__ Cloud table
                     });
                     __syncthreads();
                 }
-                write_voxels(table, ranks, b, begin, n, all, from, ROOM, channel, channels, fill,
-                             [&](int rank, int c) {
-                    const int i = rank * GROUP + c, exponent = exponents[i];
-                    if (exponent == NOT_FINITE) return Ordered<O>::not_a_number();
+                const int here = all - from < ROOM ? all - from : ROOM;
+                for (int k = threadIdx.x; k < here * channels; k += blockDim.x) {
+                    const int rank = k / channels, c = k - rank * channels, i = rank * GROUP + c;
+                    const int exponent = exponents[i];
                     double sum = 0;
                     if (quick) sum = ((const float*)low)[i];
-                    else if (exponent != ZEROS)
+                    else if (exponent != ZEROS && exponent != NOT_FINITE)
                         sum = scaled((double)(int64)((uint64)high[i] << 32 | low[i]),
                                      -scale_of(number[rank], exponent));
-                    return Narrow<O>::of(mean ? sum / number[rank] : sum);
-                });
+                    out[voxels[rank] * table.out_voxel + (channel + c) * table.out_channel] =
+                        exponent == NOT_FINITE ? Ordered<O>::not_a_number()
+                                               : Narrow<O>::of(mean ? sum / number[rank] : sum);
+                }
                 __syncthreads();
             }
         }
@@ -491,27 +514,30 @@ __global__ void __launch_bounds__(512) total(const __grid_constant__ Cloud table
 // -------------------------------------------------------------------------------- max, min, first
 
 template <typename X>
-__global__ void __launch_bounds__(512) extreme(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(512, 2) extreme(const __grid_constant__ Cloud table) {
     typedef typename Ordered<X>::Key Key;
     constexpr int ROOM = 1024;
     __shared__ Ranks ranks;
     __shared__ Key keys[ROOM * GROUP];
+    __shared__ unsigned short voxels[ROOM];
     const Key flip = table.kind ? ~(Key)0 : 0;  // of the smallest number the greatest key
     const X fill = of_bits<X>(table.one), nan = Ordered<X>::not_a_number();
     constexpr bool nans = Ordered<X>::has_nan;
     EACH_SLAB {
         const int n = voxels_of(table, begin);
+        X* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
         const int all = ranks.before[(n + 31) / 32];
         for (int channel = 0; channel < table.channels; channel += GROUP) {
             const int channels =
                 (int)(table.channels - channel < GROUP ? table.channels - channel : GROUP);
-            for (int from = 0; from == 0 || from < all; from += ROOM) {
+            for (int from = 0; from < all; from += ROOM) {
                 for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) keys[i] = 0;
                 __syncthreads();
                 each_point(table, b, s, [&](int voxel, int64 p) {
                     const int rank = ranks.of(voxel) - from;
                     if (rank < 0 || rank >= ROOM) return;
+                    voxels[rank] = (unsigned short)voxel;
                     const X* const at = features_of<X>(table, b, p) + channel;
                     for (int c = 0; c < channels; ++c) {
                         const X x = at[c];
@@ -520,11 +546,13 @@ __global__ void __launch_bounds__(512) extreme(const __grid_constant__ Cloud tab
                     }
                 });
                 __syncthreads();
-                write_voxels(table, ranks, b, begin, n, all, from, ROOM, channel, channels, fill,
-                             [&](int rank, int c) {
+                const int here = all - from < ROOM ? all - from : ROOM;
+                for (int k = threadIdx.x; k < here * channels; k += blockDim.x) {
+                    const int rank = k / channels, c = k - rank * channels;
                     const Key key = keys[rank * GROUP + c];
-                    return nans && key == ~(Key)0 ? nan : Ordered<X>::back(key ^ flip);
-                });
+                    out[voxels[rank] * table.out_voxel + (channel + c) * table.out_channel] =
+                        nans && key == ~(Key)0 ? nan : Ordered<X>::back(key ^ flip);
+                }
                 __syncthreads();
             }
         }
@@ -533,27 +561,34 @@ __global__ void __launch_bounds__(512) extreme(const __grid_constant__ Cloud tab
 
 // The features of the point that comes first in its cloud: elements of any type, by their size.
 template <typename U>
-__global__ void __launch_bounds__(512) first(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(512, 2) first(const __grid_constant__ Cloud table) {
     constexpr int ROOM = 4096;
     __shared__ Ranks ranks;
     __shared__ unsigned firsts[ROOM];
+    __shared__ unsigned short voxels[ROOM];
     const U fill = of_bits<U>(table.one);
     EACH_SLAB {
         const int n = voxels_of(table, begin);
+        U* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
         const int all = ranks.before[(n + 31) / 32];
-        for (int from = 0; from == 0 || from < all; from += ROOM) {
+        for (int from = 0; from < all; from += ROOM) {
             for (int i = threadIdx.x; i < ROOM; i += blockDim.x) firsts[i] = NONE;
             __syncthreads();
             each_point(table, b, s, [&](int voxel, int64 p) {
                 const int rank = ranks.of(voxel) - from;
-                if (rank >= 0 && rank < ROOM) atomicMin(firsts + rank, (unsigned)p);
+                if (rank < 0 || rank >= ROOM) return;
+                voxels[rank] = (unsigned short)voxel;
+                atomicMin(firsts + rank, (unsigned)p);
             });
             __syncthreads();
-            write_voxels(table, ranks, b, begin, n, all, from, ROOM, 0, (int)table.channels, fill,
-                         [&](int rank, int c) {
-                return features_of<U>(table, b, firsts[rank])[c];
-            });
+            const int here = all - from < ROOM ? all - from : ROOM;
+            const int channels = (int)table.channels;
+            for (int64 k = threadIdx.x; k < (int64)here * channels; k += blockDim.x) {
+                const int rank = (int)(k / channels), c = (int)(k - (int64)rank * channels);
+                out[voxels[rank] * table.out_voxel + c * table.out_channel] =
+                    features_of<U>(table, b, firsts[rank])[c];
+            }
             __syncthreads();
         }
     }

@@ -7,6 +7,7 @@ from .fuse import Fused, Stream, fuse_multimodal, fused_multimodal_alignment, ti
 from .interp import interp
 from .latency import estimate_latency, random_latency
 from .normalize import Normalization, compute_stats, normalization, normalize, unnormalize
+from .points import farthest_point_sample
 from .pose import interpolate_poses, interpolate_quaternions, slerp, unwrap_quaternions
 from .resample import resample_trajectories
 from .timing import TimingReport, timing_report
@@ -35,6 +36,7 @@ __all__ = [
     "asof_index",
     "compute_stats",
     "estimate_latency",
+    "farthest_point_sample",
     "fuse_multimodal",
     "fused_multimodal_alignment",
     "grid_from_bounds",

@@ -114,7 +114,7 @@ class Clouds(NamedTuple):
     """A batch of point clouds: the fields of the kernels' struct, and what the op needs to know."""
 
     batched: bool
-    count: int
+    rows: int
     most: int  # points in a cloud
     double: bool
     fields: dict[str, Any]

@@ -11,7 +11,7 @@ import numpy as np
 from ._core.array import Array, HostArray, Matrix, Meta, Scalar, Vector
 from ._core.bits import element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out, Value
+from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later
@@ -42,7 +42,7 @@ REDUCTIONS: dict[str, tuple[str, ...]] = {
     "first": (),
 }
 
-_CHUNK, _MOST_SLABS = 4096, 2048  # those of the kernels
+_MOST_POINTS, _MOST_SLABS = 4032, 2048  # of a chunk, of a lattice: those of the kernels
 _FEATURE_BITS = 13
 _BLOCKS = 2**20
 
@@ -184,7 +184,7 @@ def voxelize_point_cloud(
     one_of("out_of_bounds", out_of_bounds, ("drop", "clamp"))
     names, dtypes = _reductions(reduce, dtype)
     clouds = clouds_of(points, lengths, mask, transform)
-    B, N = clouds.count, clouds.most
+    B, N = clouds.rows, clouds.most
     common = clouds.fields | lattice_fields(grid, voxel_size, origin, B, clouds.double)
     common["clamped"] = int(out_of_bounds == "clamp")
     if return_counts and "counts" not in names:
@@ -208,10 +208,9 @@ def voxelize_point_cloud(
     for name, given in zip(names, dtypes, strict=True):
         outputs[name] = _output(name, given, lead, grid, x.dtype, C, channels_first)
     if out is not None:
-        ((name, made),) = outputs.items() if len(outputs) == 1 else ((None, None),)
-        if name is None:
-            raise ValueError(f"out is given, and reduce={reduce!r} has several results")
-        assert made is not None
+        if len(outputs) > 1:
+            raise ValueError(f"out is given, and the results are several: {', '.join(outputs)}")
+        ((name, made),) = outputs.items()
         dtype_of("out", out, (made.dtype,))
         if out.shape != made.shape:
             raise ValueError(f"out has shape {out.shape}, expected {made.shape}")
@@ -308,18 +307,25 @@ def _slabs(
     clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[str], moved: Out | None
 ) -> Any:
     """How the points are sorted: the makers of the launches, and the scratch they need."""
-    B, N = clouds.count, clouds.most
+    B, N = clouds.rows, clouds.most
     bits = _FEATURE_BITS
     if all(name == "binary" for name in names):
         # Bits are small: wide slabs, as long as there are enough of them for every processor.
-        bits = 15
-        while bits > 12 and B * -(-voxels >> bits) < 264:
+        bits = 16
+        while bits > 12 and B * -(-voxels >> bits) < 132:
             bits -= 1
     slabs = min(_MOST_SLABS, -(-voxels >> bits))
-    chunks = -(-N // _CHUNK)
-    words = B * chunks * _CHUNK + -(-B * chunks * (slabs + 1) // 2)
+    chunk = 1024
+    while chunk < _MOST_POINTS and B * -(-N // chunk) > 264:  # blocks that run at once
+        chunk = min(2 * chunk, _MOST_POINTS)
+    chunks = -(-N // chunk)
+    words = B * chunks * chunk + -(-B * chunks * (slabs + 1) // 2)
     sorted_points = Out((max(words, 1),), "uint32")
-    common |= {"chunks": chunks, "bits": bits, "slabs": slabs, "sorted": sorted_points}
+    lane_bits = 0  # 2 ** lane_bits threads share a chunk's points in a slab
+    while lane_bits < 5 and (2 << lane_bits) * chunks <= 512:
+        lane_bits += 1
+    common |= {"chunks": chunks, "chunk": chunk, "bits": bits, "slabs": slabs, "sorted": sorted_points,
+               "lane_bits": lane_bits}  # fmt: skip
     points = clouds.fields["points"]
     plain = (
         points.dtype == "float32"
@@ -330,10 +336,11 @@ def _slabs(
         and not common.get("moving")
         and not common.get("mask")
         and moved is None
+        and voxels < 2**31
     )
 
     def sort(fields: dict[str, Any]) -> Launch:
-        return _launch(_sort, (points.dtype, int(plain)), fields, B * chunks, _CHUNK, 512)
+        return _launch(_sort, (points.dtype, int(plain)), fields, B * chunks, chunk, 512)
 
     def reduce(
         fields: dict[str, Any], name: str, out: Any, x: str, C: int, channels_first: bool,
@@ -459,10 +466,10 @@ def voxel_indices(
     grid = grid_of(grid_size)
     one_of("out_of_bounds", out_of_bounds, ("drop", "clamp"))
     clouds = clouds_of(points, lengths, mask, transform)
-    fields = clouds.fields | lattice_fields(grid, voxel_size, origin, clouds.count, clouds.double)
+    fields = clouds.fields | lattice_fields(grid, voxel_size, origin, clouds.rows, clouds.double)
     fields["clamped"] = int(out_of_bounds == "clamp")
     fields["out"] = out = Out(points.shape, "int32")
-    items = clouds.count * clouds.most
+    items = clouds.rows * clouds.most
     launch = _launch(_indices, (points.dtype,), fields, items, 4, 256)
     return Plan({"indices": out}, [launch._replace(blocks=min(-(-items // 256), _BLOCKS))])
 
@@ -526,11 +533,12 @@ def grid_from_bounds(
         raise ValueError(f"bounds is {bounds!r}, expected a lower corner below an upper one")
     if (voxel_size is None) == (grid_size is None):
         raise ValueError("give voxel_size or grid_size, and only one of them")
-    origin = tuple(low.tolist())
+    x, y, z = low.tolist()
+    origin = (x, y, z)
     if grid_size is not None:
         cells = grid_of(grid_size)
-        size = (high - low) / cells
-        return Grid(cells, tuple(float(f"{v:.15g}") for v in size), origin)
+        dx, dy, dz = (float(f"{v:.15g}") for v in (high - low) / cells)
+        return Grid(cells, (dx, dy, dz), origin)
     size = np.broadcast_to(np.asarray(voxel_size, float), 3)
     if not (np.isfinite(size).all() and (size > 0).all()):
         raise ValueError(f"voxel_size is {voxel_size!r}, expected finite sizes above 0")
@@ -544,7 +552,8 @@ def grid_from_bounds(
             "voxel_size, or pass rounding='ceil' for a larger box"
         )
     cells = grid_of(tuple(int(n) for n in np.where(off, np.ceil(exact), nearest)))
-    return Grid(cells, tuple(size.tolist()), origin)
+    dx, dy, dz = size.tolist()
+    return Grid(cells, (dx, dy, dz), origin)
 
 
 def voxel_centers(grid_size: Any, voxel_size: Any, origin: Any = 0.0) -> np.ndarray:

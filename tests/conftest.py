@@ -15,7 +15,13 @@ ROOT = Path(__file__).parent.parent
 # An index out of bounds raises IndexError. Numba's disk cache is blind to this setting, and to
 # changes of the modules a function calls into, so the checked code gets a cache of its own for
 # each state of the sources.
-_sources = b"".join(p.read_bytes() for p in sorted(ROOT.glob("robocache_cupy/_cpu/*.py")))
+_sources = b"".join(
+    p.read_bytes()
+    for p in [
+        *sorted(ROOT.glob("robocache_cupy/_cpu/*.py")),
+        ROOT / "robocache_cupy/_core/table.py",
+    ]
+)
 os.environ["NUMBA_BOUNDSCHECK"] = "1"
 os.environ["NUMBA_CACHE_DIR"] = str(
     Path(tempfile.gettempdir()) / f"robocache-numba-{hashlib.sha256(_sources).hexdigest()[:16]}"

@@ -35,6 +35,7 @@ struct alignas(8) uint2 { unsigned x, y; };
 static struct { unsigned x, y, z; } blockIdx{0, 0, 0}, threadIdx{0, 0, 0};
 static struct { unsigned x, y, z; } blockDim{1, 1, 1}, gridDim{1, 1, 1};
 static inline void __syncthreads() {}
+static inline void __syncwarp() {}
 template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeof(T)); return x; }
 template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
 template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }

@@ -329,7 +329,7 @@ CLOUD = struct_of(
             "clouds", "most", "row", "batch", "lengths_width", "mask_row", "mask_step",
             "origins_row", "origins_width", "transforms_row", "transforms_width",
             "grid[3]", "voxels", "clamped", "moving",
-            "chunks", "bits", "slabs", "first",
+            "chunks", "chunk", "bits", "slabs", "first", "lane_bits",
             "channels", "feature_row", "feature_batch", "out_batch", "out_voxel", "out_channel",
             "kind", "one",
         ),

@@ -43,17 +43,15 @@ def voxel_indices(table, lo, hi, P):
 
 # ------------------------------------------------------------------------ points, sorted by slabs
 
-CHUNK = 4096
-
 
 @inline
 def sorted_points(cloud, block):
     """The points of a chunk, voxel in the slab << 16 | place in the chunk, and where each slab
     begins among them."""
     chunks = cloud.clouds * cloud.chunks
-    points = row(cloud.sorted, block * CHUNK, CHUNK, UINT32)
+    points = row(cloud.sorted, block * cloud.chunk, cloud.chunk, UINT32)
     begins = row(
-        cloud.sorted, chunks * CHUNK * 2 + block * (cloud.slabs + 1), cloud.slabs + 1, UINT16
+        cloud.sorted, chunks * cloud.chunk * 2 + block * (cloud.slabs + 1), cloud.slabs + 1, UINT16
     )
     return points, begins
 
@@ -63,10 +61,10 @@ def sort_points(table, lo, hi, P, PLAIN):
     cloud = cloud_of(table)
     slabs, bits = cloud.slabs, cloud.bits
     cursor = np.empty(slabs, np.int64)
-    place = np.empty(CHUNK, np.int64)
+    place = np.empty(cloud.chunk, np.int64)
     for block in range(lo, hi):
-        b, first = block // cloud.chunks, block % cloud.chunks * CHUNK
-        n = min(max(count_of(cloud, b) - first, 0), CHUNK)
+        b, first = block // cloud.chunks, block % cloud.chunks * cloud.chunk
+        n = min(max(count_of(cloud, b) - first, 0), cloud.chunk)
         at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
         points, begins = sorted_points(cloud, block)
         cursor[:] = 0
@@ -247,7 +245,7 @@ def total(table, lo, hi, X, O):
             for c in range(cloud.chunks):
                 points, begins = sorted_points(cloud, b * cloud.chunks + c)
                 for i in range(begins[s], begins[s + 1]):
-                    v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                    v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
                     x = feature(cloud, b, p, channel, X)
                     if quick:
                         quick_sums[v] += np.float32(widen(x, X, FLOAT))
@@ -259,7 +257,7 @@ def total(table, lo, hi, X, O):
                 for c in range(cloud.chunks):
                     points, begins = sorted_points(cloud, b * cloud.chunks + c)
                     for i in range(begins[s], begins[s + 1]):
-                        v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                        v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
                         if exponents[v] != ZEROS and exponents[v] != NOT_FINITE:
                             x = widen(feature(cloud, b, p, channel, X), X, DOUBLE)
                             sums[v] += np.int64(np.rint(scaled(x, scales[v])))
@@ -349,7 +347,7 @@ def extreme(table, lo, hi, X):
                 points, begins = sorted_points(cloud, b * cloud.chunks + c)
                 for i in range(begins[s], begins[s + 1]):
                     v = points[i] >> 16
-                    x = feature(cloud, b, c * CHUNK + (points[i] & 0xFFFF), channel, X)
+                    x = feature(cloud, b, c * cloud.chunk + (points[i] & 0xFFFF), channel, X)
                     at = place_of(cloud, b, begin + v, channel)
                     if is_nan(x, X):
                         x = nan_of(X)
@@ -380,7 +378,7 @@ def first(table, lo, hi, U):
         for c in range(cloud.chunks):
             points, begins = sorted_points(cloud, b * cloud.chunks + c)
             for i in range(begins[s], begins[s + 1]):
-                v, p = points[i] >> 16, c * CHUNK + (points[i] & 0xFFFF)
+                v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
                 if firsts[v] < 0 or p < firsts[v]:
                     firsts[v] = p
         for v in range(n):
