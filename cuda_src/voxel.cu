@@ -303,15 +303,25 @@ constexpr int FEATURE_SLAB = 8192;
 constexpr int GROUP = 4;  // channels at once
 
 struct Ranks {
+    static constexpr int LIST = 1024;
     unsigned bits[FEATURE_SLAB / 32];
     int before[FEATURE_SLAB / 32 + 1];  // occupied voxels before each word, and all of them
+    // The slab's points, unless they are too many: who walks them again need not gather them.
+    unsigned short voxels[LIST];
+    unsigned points[LIST];
+    int listed;
 
     __device__ __forceinline__ void build(const Cloud& table, int64 b, int64 s, int n) {
         const int words = (n + 31) / 32;
         for (int w = threadIdx.x; w < words; w += blockDim.x) bits[w] = 0;
+        if (threadIdx.x == 0) listed = 0;
         __syncthreads();
-        each_point(table, b, s, [&](int voxel, int64) {
+        each_point(table, b, s, [&](int voxel, int64 p) {
             atomicOr(bits + (voxel >> 5), 1u << (voxel & 31));
+            const int i = atomicAdd(&listed, 1);
+            if (i >= LIST) return;
+            voxels[i] = (unsigned short)voxel;
+            points[i] = (unsigned)p;
         });
         __syncthreads();
         for (int w = threadIdx.x; w < words; w += blockDim.x) before[w] = __popc(bits[w]);
@@ -322,12 +332,39 @@ struct Ranks {
     __device__ __forceinline__ int of(int voxel) const {
         return before[voxel >> 5] + __popc(bits[voxel >> 5] & ((1u << (voxel & 31)) - 1));
     }
+
+    // Call f(rank, voxel, index of the point) for every point whose rank is from `from` on, of
+    // those for which there is room.
+    template <typename F>
+    __device__ __forceinline__ void each(const Cloud& table, int64 b, int64 s, int from, int room,
+                                         const F& f) const {
+        const auto ranked = [&](int voxel, int64 p) {
+            const int rank = of(voxel) - from;
+            if (rank >= 0 && rank < room) f(rank, voxel, p);
+        };
+        if (listed <= LIST) {
+            for (int i = threadIdx.x; i < listed; i += blockDim.x) ranked(voxels[i], points[i]);
+        } else {
+            each_point(table, b, s, ranked);
+        }
+    }
 };
 
 template <typename X>
 __device__ __forceinline__ const X* features_of(const Cloud& table, int64 b, int64 n) {
     return (const X*)table.features + (b * table.feature_batch + n * table.feature_row);
 }
+
+// Some channels of a point, all of them under way at once.
+template <typename X> struct Channels {
+    X at[GROUP];
+
+    __device__ __forceinline__ Channels(const X* p, int channels) {
+#pragma unroll
+        for (int c = 0; c < GROUP; ++c)
+            if (c < channels) at[c] = __ldg(p + c);
+    }
+};
 
 // The slab's part of the result, filled: few voxels are occupied, and those are written again.
 template <typename O>
@@ -437,7 +474,7 @@ __device__ __forceinline__ int scale_of(int count, int exponent) {
 
 template <typename X, typename O>
 __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud table) {
-    constexpr int ROOM = 640;
+    constexpr int ROOM = 576;
     __shared__ Ranks ranks;
     __shared__ int number[ROOM], exponents[ROOM * GROUP];
     __shared__ unsigned low[ROOM * GROUP], high[ROOM * GROUP];
@@ -459,31 +496,30 @@ __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud ta
                     if (i < ROOM) number[i] = 0;
                 }
                 __syncthreads();
-                each_point(table, b, s, [&](int voxel, int64 p) {
-                    const int rank = ranks.of(voxel) - from;
-                    if (rank < 0 || rank >= ROOM) return;
+                ranks.each(table, b, s, from, ROOM, [&](int rank, int voxel, int64 p) {
+                    const Channels<X> x(features_of<X>(table, b, p) + channel, channels);
                     atomicAdd(number + rank, 1);
                     voxels[rank] = (unsigned short)voxel;
-                    const X* const x = features_of<X>(table, b, p) + channel;
-                    for (int c = 0; c < channels; ++c) {
-                        if (quick)
-                            atomicAdd((float*)low + rank * GROUP + c, widen<float>(__ldg(x + c)));
-                        else
-                            atomicMax(exponents + rank * GROUP + c,
-                                      exponent_of(widen<double>(__ldg(x + c))));
+#pragma unroll
+                    for (int c = 0; c < GROUP; ++c) {
+                        const int i = rank * GROUP + c;
+                        if (c >= channels) break;
+                        if (quick) atomicAdd((float*)low + i, widen<float>(x.at[c]));
+                        else atomicMax(exponents + i, exponent_of(widen<double>(x.at[c])));
                     }
                 });
                 __syncthreads();
                 if (!quick) {
-                    each_point(table, b, s, [&](int voxel, int64 p) {
-                        const int rank = ranks.of(voxel) - from;
-                        if (rank < 0 || rank >= ROOM) return;
-                        const X* const x = features_of<X>(table, b, p) + channel;
-                        for (int c = 0; c < channels; ++c) {
+                    ranks.each(table, b, s, from, ROOM, [&](int rank, int, int64 p) {
+                        const Channels<X> x(features_of<X>(table, b, p) + channel, channels);
+                        const int count = number[rank];
+#pragma unroll
+                        for (int c = 0; c < GROUP; ++c) {
+                            if (c >= channels) break;
                             const int i = rank * GROUP + c, exponent = exponents[i];
                             if (exponent == ZEROS || exponent == NOT_FINITE) continue;
                             const int64 term = (int64)rint(
-                                scaled(widen<double>(__ldg(x + c)), scale_of(number[rank], exponent)));
+                                scaled(widen<double>(x.at[c]), scale_of(count, exponent)));
                             // In two words: shared memory has no 64-bit addition of its own.
                             const unsigned word = (unsigned)term;
                             const unsigned old = atomicAdd(low + i, word);
@@ -514,9 +550,9 @@ __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud ta
 // -------------------------------------------------------------------------------- max, min, first
 
 template <typename X>
-__global__ void __launch_bounds__(512, 2) extreme(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(256, 4) extreme(const __grid_constant__ Cloud table) {
     typedef typename Ordered<X>::Key Key;
-    constexpr int ROOM = 1024;
+    constexpr int ROOM = 768;
     __shared__ Ranks ranks;
     __shared__ Key keys[ROOM * GROUP];
     __shared__ unsigned short voxels[ROOM];
@@ -534,15 +570,14 @@ __global__ void __launch_bounds__(512, 2) extreme(const __grid_constant__ Cloud 
             for (int from = 0; from < all; from += ROOM) {
                 for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) keys[i] = 0;
                 __syncthreads();
-                each_point(table, b, s, [&](int voxel, int64 p) {
-                    const int rank = ranks.of(voxel) - from;
-                    if (rank < 0 || rank >= ROOM) return;
+                ranks.each(table, b, s, from, ROOM, [&](int rank, int voxel, int64 p) {
+                    const Channels<X> x(features_of<X>(table, b, p) + channel, channels);
                     voxels[rank] = (unsigned short)voxel;
-                    const X* const at = features_of<X>(table, b, p) + channel;
-                    for (int c = 0; c < channels; ++c) {
-                        const X x = at[c];
+#pragma unroll
+                    for (int c = 0; c < GROUP; ++c) {
+                        if (c >= channels) break;
                         atomicMax(keys + rank * GROUP + c,
-                                  Ordered<X>::nan(x) ? ~(Key)0 : Ordered<X>::of(x) ^ flip);
+                                  Ordered<X>::nan(x.at[c]) ? ~(Key)0 : Ordered<X>::of(x.at[c]) ^ flip);
                     }
                 });
                 __syncthreads();
@@ -561,8 +596,8 @@ __global__ void __launch_bounds__(512, 2) extreme(const __grid_constant__ Cloud 
 
 // The features of the point that comes first in its cloud: elements of any type, by their size.
 template <typename U>
-__global__ void __launch_bounds__(512, 2) first(const __grid_constant__ Cloud table) {
-    constexpr int ROOM = 4096;
+__global__ void __launch_bounds__(256, 4) first(const __grid_constant__ Cloud table) {
+    constexpr int ROOM = 2048;
     __shared__ Ranks ranks;
     __shared__ unsigned firsts[ROOM];
     __shared__ unsigned short voxels[ROOM];
@@ -575,9 +610,7 @@ __global__ void __launch_bounds__(512, 2) first(const __grid_constant__ Cloud ta
         for (int from = 0; from < all; from += ROOM) {
             for (int i = threadIdx.x; i < ROOM; i += blockDim.x) firsts[i] = NONE;
             __syncthreads();
-            each_point(table, b, s, [&](int voxel, int64 p) {
-                const int rank = ranks.of(voxel) - from;
-                if (rank < 0 || rank >= ROOM) return;
+            ranks.each(table, b, s, from, ROOM, [&](int rank, int voxel, int64 p) {
                 voxels[rank] = (unsigned short)voxel;
                 atomicMin(firsts + rank, (unsigned)p);
             });

@@ -368,9 +368,9 @@ def _slabs(
         fields["one"] = later(fill, lambda v: element_bits("fill_value", v, out.dtype), "q")
         if name == "first":
             types = ("int64" if SIZE[x] == 8 else f"uint{8 * SIZE[x]}",)
-            return _launch(_first, types, fields, items, weight, 512)
+            return _launch(_first, types, fields, items, weight, 256)
         fields["kind"] = int(name == "min")
-        return _launch(_extreme, (x,), fields, items, weight, 512)
+        return _launch(_extreme, (x,), fields, items, weight, 256)
 
     scratch = [sorted_points] + ([moved] if moved is not None else [])
     return sort, reduce, scratch
