@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Clo
 // No voxel is written twice, none is cleared first, and no atomic leaves the chip. The order in
 // which points meet in a voxel is left open, and none of the reductions depends on it.
 
-constexpr int MOST_POINTS = 4032;  // of a chunk: what shared memory holds
+constexpr int MOST_POINTS = 3840;  // of a chunk: what shared memory holds
 constexpr int MOST_SLABS = 2048;  // what is counted in shared memory
 constexpr unsigned NONE = ~0u;
 
@@ -53,30 +53,44 @@ struct Sorted {
     }
 };
 
-// Exclusive sums of counts[0..n), and the total in counts[n]. One warp does it: barriers of the
-// block cost more than its other threads would save.
+// Exclusive sums of counts[0..n), and the total in counts[n]. Each thread sums a few, and one warp
+// scans the sums of all: barriers of the block cost more than its other threads would save.
 __device__ __forceinline__ void scan(int* counts, int n) {
-    __shared__ int sums[2][32];
-    const int lanes = blockDim.x < 32 ? 1 : 32, t = threadIdx.x;
+    constexpr int THREADS = 512, LANES = 32;
+    __shared__ int sums[THREADS + LANES];  // a gap for each lane keeps their banks apart
+    __shared__ int scanned[2][LANES];
+    const int t = threadIdx.x, threads = blockDim.x, lanes = threads < LANES ? 1 : LANES;
+    const int per = threads / lanes, each = (n + threads - 1) / threads;
+    const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
+    int sum = 0;
+    for (int i = begin; i < end; ++i) sum += counts[i];
+    sums[t + t / per] = sum;
+    __syncthreads();
     if (t < lanes) {
-        const int each = (n + lanes - 1) / lanes;
-        const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
-        int sum = 0;
-        for (int i = begin; i < end; ++i) sum += counts[i];
-        sums[0][t] = sum;
+        int* const mine = sums + t * (per + 1);
+        int all = 0;
+        for (int i = 0; i < per; ++i) all += mine[i];
+        scanned[0][t] = all;
         __syncwarp();
         int from = 0;
         for (int step = 1; step < lanes; step *= 2, from ^= 1) {
-            sums[from ^ 1][t] = sums[from][t] + (t >= step ? sums[from][t - step] : 0);
+            scanned[from ^ 1][t] = scanned[from][t] + (t >= step ? scanned[from][t - step] : 0);
             __syncwarp();
         }
-        int before = sums[from][t] - sum;
-        for (int i = begin; i < end; ++i) {
-            const int here = counts[i];
-            counts[i] = before;
+        int before = scanned[from][t] - all;
+        for (int i = 0; i < per; ++i) {
+            const int here = mine[i];
+            mine[i] = before;
             before += here;
         }
         if (t == lanes - 1) counts[n] = before;
+    }
+    __syncthreads();
+    int before = sums[t + t / per];
+    for (int i = begin; i < end; ++i) {
+        const int here = counts[i];
+        counts[i] = before;
+        before += here;
     }
     __syncthreads();
 }
@@ -302,6 +316,11 @@ __global__ void __launch_bounds__(512) count(const __grid_constant__ Cloud table
 constexpr int FEATURE_SLAB = 8192;
 constexpr int GROUP = 4;  // channels at once
 
+template <typename X>
+__device__ __forceinline__ const X* features_of(const Cloud& table, int64 b, int64 n) {
+    return (const X*)table.features + (b * table.feature_batch + n * table.feature_row);
+}
+
 struct Ranks {
     static constexpr int LIST = 1024;
     unsigned bits[FEATURE_SLAB / 32];
@@ -350,11 +369,6 @@ struct Ranks {
     }
 };
 
-template <typename X>
-__device__ __forceinline__ const X* features_of(const Cloud& table, int64 b, int64 n) {
-    return (const X*)table.features + (b * table.feature_batch + n * table.feature_row);
-}
-
 // Some channels of a point, all of them under way at once.
 template <typename X> struct Channels {
     X at[GROUP];
@@ -381,7 +395,9 @@ __device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 beg
         int64 head = -(int64)((uint64)run / sizeof(O)) & (V - 1);
         if (head > length) head = length;
         const int64 packs = (length - head) / V, edges = length - packs * V;
-        for (int64 i = threadIdx.x; i < packs; i += blockDim.x) store_pack(run + head + i * V, pack);
+        // Not past the cache, as other results go: occupied voxels are written again at once.
+        for (int64 i = threadIdx.x; i < packs; i += blockDim.x)
+            *(Pack<O, V>*)(run + head + i * V) = pack;
         for (int64 i = threadIdx.x; i < edges; i += blockDim.x)
             run[i < head ? i : i + packs * V] = fill;
     }
@@ -483,8 +499,8 @@ __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud ta
     const O fill = Narrow<O>::of(table.fill);
     EACH_SLAB {
         const int n = voxels_of(table, begin);
-        O* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
+        O* const out = fill_voxels(table, b, begin, n, fill);
         const int all = ranks.before[(n + 31) / 32];
         for (int channel = 0; channel < table.channels; channel += GROUP) {
             const int channels =
@@ -561,8 +577,8 @@ __global__ void __launch_bounds__(256, 4) extreme(const __grid_constant__ Cloud 
     constexpr bool nans = Ordered<X>::has_nan;
     EACH_SLAB {
         const int n = voxels_of(table, begin);
-        X* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
+        X* const out = fill_voxels(table, b, begin, n, fill);
         const int all = ranks.before[(n + 31) / 32];
         for (int channel = 0; channel < table.channels; channel += GROUP) {
             const int channels =
@@ -604,8 +620,8 @@ __global__ void __launch_bounds__(256, 4) first(const __grid_constant__ Cloud ta
     const U fill = of_bits<U>(table.one);
     EACH_SLAB {
         const int n = voxels_of(table, begin);
-        U* const out = fill_voxels(table, b, begin, n, fill);
         ranks.build(table, b, s, n);
+        U* const out = fill_voxels(table, b, begin, n, fill);
         const int all = ranks.before[(n + 31) / 32];
         for (int from = 0; from < all; from += ROOM) {
             for (int i = threadIdx.x; i < ROOM; i += blockDim.x) firsts[i] = NONE;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +120,14 @@ def value_bits(name: str, value: Any, dtype: str) -> Any:
     return later(value, functools.partial(element_bits, name, dtype=dtype), "q")
 
 
+def name_numbers(error: TypeError, name: Callable[[int, int], str]) -> TypeError:
+    """An error of an op on any number of arrays, with its numbers called by their names."""
+    text = re.sub(
+        r"\bnumbers\[(\d+)\](?:\[(\d+)\])?", lambda m: name(int(m[1]), int(m[2] or 0)), str(error)
+    )
+    return error if text == str(error) else TypeError(text)
+
+
 # ------------------------------------------------------------------------------------------ shapes
 
 
@@ -128,6 +137,7 @@ class Shape(NamedTuple):
     batched: bool
     lead: int  # axes of data before the features
     rows: int
+    src_rows: int  # those of the samples: one may serve all
     samples: int  # in a row; of all rows together where they are packed
     row: int
     step: int
@@ -153,18 +163,20 @@ def shape_of(
         raise ValueError("data has shape (), expected [B, S, *F] or [S, *F]")
 
     counts: dict[str, int] = {}  # rows, by the argument that says so
+    of_targets: dict[str, int] = {}
     if tgt_times is not None and len(tgt_times.shape) == 2:
-        counts["tgt_times"] = tgt_times.shape[0]
+        of_targets["tgt_times"] = tgt_times.shape[0]
+    if offsets is None and tgt_lengths is not None and len(tgt_lengths.shape) == 1:
+        of_targets["tgt_lengths"] = tgt_lengths.shape[0]
     if offsets is not None:
         _packed(data, src_times, offsets)
         lead, samples = 1, data.shape[0]
         counts["offsets"] = offsets.shape[0] - 1
     else:
-        for name, per_row in (("lengths", lengths), ("tgt_lengths", tgt_lengths),
-                              ("latency", latency)):  # fmt: skip
+        for name, per_row in (("lengths", lengths), ("latency", latency)):
             if isinstance(per_row, Meta) and len(per_row.shape) == 1:
                 counts[name] = per_row.shape[0]
-        lead = 2 if has_batch_axis(data, src_times, bool(counts)) else 1
+        lead = 2 if has_batch_axis(data, src_times, bool(counts or of_targets)) else 1
         samples = data.shape[lead - 1]
         if lead == 2:
             counts["data"] = data.shape[0]
@@ -176,7 +188,9 @@ def shape_of(
                 )
             if len(src_times.shape) == 2:
                 counts["src_times"] = src_times.shape[0]
-    several = {count for count in counts.values() if count != 1}
+    src_rows = {count for count in counts.values() if count != 1}
+    several = src_rows | {count for count in of_targets.values() if count != 1}
+    counts |= of_targets
     if len(several) > 1:
         got = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise ValueError(f"the arguments differ in their number of rows: {got}")
@@ -185,7 +199,13 @@ def shape_of(
     row, step = steps(data, lead)
     src_row, src_step = steps(src_times, 0 if src_times is None else len(src_times.shape))
     tgt_row, tgt_step = steps(tgt_times, 0 if tgt_times is None else len(tgt_times.shape))
-    return Shape(bool(counts), lead, rows, samples, row, step, src_row, src_step, tgt_row, tgt_step)
+    return Shape(bool(counts), lead, rows, rows if src_rows else 1, samples, row, step, src_row,
+                 src_step, tgt_row, tgt_step)  # fmt: skip
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a dense array."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def steps(x: Meta | None, axes: int) -> tuple[int, int]:
@@ -206,7 +226,7 @@ def _packed(data: Meta, src_times: Meta | None, offsets: Meta) -> None:
 
 
 def has_batch_axis(data: Any, src_times: Any, several_rows: bool) -> bool:
-    """Whether data is [B, S, *F] and not [S, *F]."""
+    """Whether data is [B, S, *F] and not [S, *F]; without stamps any of three axes or more is."""
     axes = len(data.shape)
     if src_times is None or axes < 3:
         return axes > 2 or (axes == 2 and src_times is not None and len(src_times.shape) == 2)
@@ -320,10 +340,9 @@ def columns_of(
     total = math.prod(features)
     last = features[-1] if features else 1
     rotation = rotation or None
-    if not (rotation is None or isinstance(rotation, (Rotation, str, dict, tuple))):
-        raise TypeError(f"{name}: rotation is {rotation!r}, expected a name, or names by columns")
     if isinstance(rotation, (Rotation, str)):
         return _whole_rotation(name, features, total, method, rotation, default)
+    turns = _pairs(name, "rotation", rotation, "a name, or names by columns")
     stride = total if total == last else last
     groups = 1 if total == last else (total // last if last else 0)
     methods = _method_of_columns(name, last, method, default)
@@ -333,7 +352,7 @@ def columns_of(
 
     parts: list[Columns] = []
     free = [True] * last
-    for where, kind in _items(rotation):
+    for where, kind in turns:
         lo, hi = _bounds(name, where, last)
         turned = kind if isinstance(kind, Rotation) else Rotation(kind)
         one_of(f"rotation of {name}", turned.kind, tuple(ROTATIONS))
@@ -368,7 +387,61 @@ def columns_of(
             end += 1
         parts.append(Columns(methods[start], start, end - start, groups, stride))
         start = end
-    return parts
+    return parts if len(parts) <= MOST_PARTS else _merged(parts)
+
+
+MOST_PARTS = CAPACITIES[-1].parts  # kinds of columns that a launch takes
+
+
+def _merged(parts: Sequence[Columns]) -> list[Columns]:
+    """Parts that are made alike and lie at equal distances, as groups of one part.
+
+    >>> ways = ["linear", "next", "linear", "next", "linear"]
+    >>> parts = _merged([Columns(way, i, 1, 1, 5) for i, way in enumerate(ways)])
+    >>> [(part.method, part.column, part.groups, part.stride) for part in parts]
+    [('linear', 0, 3, 2), ('next', 1, 2, 2)]
+    """
+    alike: dict[Columns, list[Columns]] = {}
+    for part in parts:
+        alike.setdefault(part._replace(column=0), []).append(part)
+    merged = []
+    for members in alike.values():
+        run = members[0]
+        for part in members[1:]:
+            step = part.column - run.column - (run.groups - 1) * run.stride
+            if part.groups == 1 and (run.groups == 1 or step == run.stride):
+                run = run._replace(groups=run.groups + 1, stride=step)
+            else:
+                merged.append(run)
+                run = part
+        merged.append(run)
+    return merged
+
+
+def check_columns(
+    name: str,
+    columns: Sequence[Columns],
+    data: str,
+    targets: int | None,
+    given: str = "tgt_times",
+) -> None:
+    """Raise where columns cannot be made of this dtype, or for so many targets (None: a grid)."""
+    for c in columns:
+        if c.rotation and data not in FLOATS:
+            raise TypeError(f"{name} has dtype {data}, expected a float for rotations")
+        if c.method in REDUCTIONS and targets == 1:
+            raise ValueError(
+                f"method {c.method!r} takes the samples between targets, but {given} has one "
+                "target: expected two or more" + ", or hz=" * (given == "tgt_times")
+            )
+
+
+def too_many_columns(name: str, columns: Sequence[Columns]) -> ValueError:
+    return ValueError(
+        f"{name} has {len(columns)} groups of neighbouring columns that are made in different "
+        f"ways, more than the {MOST_PARTS} that a launch takes: order its columns by method and "
+        "rotation, or give them in several streams or calls"
+    )
 
 
 def _rotates(name: str, method: str) -> None:
@@ -423,25 +496,36 @@ def _fits(name: str, features: tuple[int, ...], kind: str, size: int) -> None:
         )
 
 
-def _items(spec: Any) -> Iterable[tuple[Any, Any]]:
-    if spec is None:
-        return ()
-    return spec.items() if isinstance(spec, dict) else spec
+def _pairs(name: str, option: str, given: Any, expected: str) -> list[tuple[Any, Any]]:
+    """What an option says by columns."""
+    if given is None:
+        return []
+    try:
+        pairs = given.items() if isinstance(given, dict) else given
+        return [(where, way) for where, way in pairs]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: {option} is {given!r}, expected {expected}") from None
 
 
 def _bounds(name: str, where: Any, last: int) -> tuple[int, int]:
     """Columns given as 7, "3:7" or slice(3, 7)."""
-    if isinstance(where, str):
-        try:
+    try:
+        if isinstance(where, str):
             parts = [int(x) if x else None for x in where.split(":")]
             where = parts[0] if len(parts) == 1 else slice(*parts)
-        except (ValueError, TypeError):
-            raise ValueError(f"{name}: {where!r} are no columns, expected '3:7' or 7") from None
+        if isinstance(where, slice):
+            lo, hi, step = where.indices(last)
+    except (ValueError, TypeError):
+        raise ValueError(f"{name}: {where!r} are no columns, expected '3:7' or 7") from None
     if isinstance(where, slice):
-        lo, hi, step = where.indices(last)
         if step != 1:
             raise ValueError(f"{name}: columns {where} have a step, expected neighbours")
-        return lo, max(lo, hi)
+        given = ":".join("" if x is None else str(x) for x in (where.start, where.stop))
+        if any(x is not None and not -last <= x <= last for x in (where.start, where.stop)):
+            raise ValueError(f"{name}: columns {given} reach beyond the {last} that there are")
+        if hi <= lo:
+            raise ValueError(f"{name}: columns {given} of {last} are none")
+        return lo, hi
     if not isinstance(where, (int, np.integer)) or not -last <= where < last:
         raise ValueError(f"{name}: {where!r} is no column, expected one of {last}, or '3:7'")
     column = int(where) % last
@@ -452,13 +536,7 @@ def _method_of_columns(name: str, last: int, method: Any, default: str) -> list[
     if method is None or isinstance(method, str):
         return [_one_method(method, default)] * last
     methods = [default] * last
-    try:
-        pairs = [(where, way) for where, way in method]
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"{name}: method is {method!r}, expected a name or pairs of columns and name"
-        ) from None
-    for where, way in pairs:
+    for where, way in _pairs(name, "method", method, "a name or pairs of columns and name"):
         lo, hi = _bounds(name, where, last)
         methods[lo:hi] = [method_name(way)] * (hi - lo)
     return methods
@@ -584,8 +662,6 @@ def _part(
             raise TypeError(f"{source.name} has dtype {x}, which normalize makes floats of: pass "
                             "dtype=")  # fmt: skip
         affine, size = _affine(source, columns, wide(x, y))
-    if columns.rotation and not (x in FLOATS and y in FLOATS):
-        raise TypeError(f"{source.name} has dtype {x}, expected a float for rotations")
     for name, n in (("width", columns.width), ("groups", columns.groups), ("step", place.step),
                     ("column", place.column)):  # fmt: skip
         if n >= 2**31:
@@ -620,10 +696,17 @@ def as_normalization(given: Any) -> Any:
         return given
     from .normalize import normalization
 
-    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], str)):
-        raise TypeError(f"normalize is {given!r}, expected a Normalization or (stats, mode)")
-    stats, mode = given
-    return normalization(dict(stats), mode)
+    pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], str)
+    if pair and hasattr(given[0], "shift"):
+        raise TypeError(f"normalize is {given!r}, but a Normalization has its mode: pass it alone")
+    try:
+        stats = dict(given[0] if pair else given)
+    except (TypeError, ValueError):
+        stats = None
+    if stats is None or not pair:
+        got = repr(given) if stats is None else "statistics without a mode"
+        raise TypeError(f"normalize is {got}, expected a Normalization or (stats, mode)")
+    return normalization(stats, given[1])
 
 
 def _affine(source: Source, columns: Columns, double: bool) -> tuple[Any, int]:
@@ -632,14 +715,15 @@ def _affine(source: Source, columns: Columns, double: bool) -> tuple[Any, int]:
     assert data is not None
     if columns.rotation and normalization.mask is None:
         return None, 0
-    shape = normalization.shift.shape
-    features = data.shape[source.shape.lead :]
-    last = features[-1] if features else 1
-    if len(shape) != 1 or shape[0] not in (1, last):
+    features = data.shape[source.shape.lead :] or (1,)
+    over = normalization.over(features)
+    if over is None:
         raise ValueError(
-            f"{source.name}: normalize has statistics of shape {shape}, expected ({last},)"
+            f"{source.name}: normalize has statistics of shape {normalization.shift.shape}, "
+            f"expected ({features[-1]},), or axes that broadcast to the last ones of a sample of "
+            f"shape {features}. With statistics for each step, normalize the result"
         )
-    return normalization.table(double), shape[0]
+    return normalization.table(double, over), math.prod(over)
 
 
 def _pack(columns: Columns, x: str, y: str, level: bool, affine: bool) -> int:
@@ -867,10 +951,7 @@ def fuse_launches(
             if table.fits():
                 break
         else:
-            raise ValueError(
-                f"{sources[first].name} has {len(sources[first].columns)} kinds of columns, more "
-                "than one launch can take: split it into several streams"
-            )
+            raise too_many_columns(sources[first].name, sources[first].columns)
         part = sources[first:end]
         plain = (
             targets.times is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ._core.array import Arrays, Meta, Scalars
+from ._core.array import Arrays, Meta, Scalars, as_numpy, framework
 from ._core.check import dtype_of, inner
 from ._core.kernel import Out
 from ._core.plan import Plan, Read, op
@@ -16,18 +17,19 @@ from ._streams import (
     ARITHMETIC,
     DATA,
     FLOATS,
-    REDUCTIONS,
     SIZE,
     Place,
     Results,
     Source,
     Targets,
     as_normalization,
+    check_columns,
     check_numbers,
     check_rows,
     columns_of,
     fuse_launches,
     has_batch_axis,
+    name_numbers,
     out_steps,
     overlap_launches,
     result_dtype,
@@ -45,7 +47,8 @@ class Stream(NamedTuple):
     ----------
     data, times : array
         Samples ``[B, S, *F]`` or ``[S, *F]`` (packed: ``[N, *F]`` with `offsets`) and their
-        stamps, as in `resample_trajectories`. `times` is None with `src_hz`.
+        stamps, as in `resample_trajectories`. `times` is None with `src_hz`: data of three or more
+        axes is then always a batch ``[B, S, *F]``, so that one video takes a leading axis of 1.
     method : str or list of (columns, str), optional
         By default ``linear`` for floats and ``nearest`` for integers and bool, as images are.
         ``previous`` is the causal choice for what runs on a robot: linear looks at a sample that
@@ -143,7 +146,6 @@ def _fuse_multimodal(
         given = _DEFAULTS if numbers[i] is None else _Numbers(*numbers[i])
         try:
             if data is None:
-                dtype_of("times", times, tuple(stamps) and (times.dtype,))
                 shape = shape_of(times, times, tgt_times, lengths, offsets, tgt_lengths, None)
             else:
                 dtype_of("data", data, DATA)
@@ -163,7 +165,7 @@ def _fuse_multimodal(
                 fill_value=given.fill_value, src_hz=given.src_hz, src_start=given.src_start,
             )  # fmt: skip
         except (TypeError, ValueError) as e:
-            raise type(e)(f"{name}: {e}") from None
+            raise type(e)(f"{name}: {e}".replace("src_times", "times")) from None
         shapes.append(shape)
         givens.append(given)
     several = {shape.rows for shape in shapes} - {1}
@@ -178,7 +180,7 @@ def _fuse_multimodal(
         data, times, lengths, offsets = arrays[_PER_STREAM * i : _PER_STREAM * (i + 1)]
         name = _stream_name(names, i)
         try:
-            check_rows(shape.rows, lengths=lengths, offsets=offsets, latency=given.latency)
+            check_rows(shape.src_rows, lengths=lengths, offsets=offsets, latency=given.latency)
             columns, x_dtype, normalize = [], "uint8", None
             if data is None:
                 columns = columns_of(name, (0,), "nearest", None, "nearest")
@@ -190,10 +192,11 @@ def _fuse_multimodal(
                 )
                 x_dtype = data.dtype
                 normalize = as_normalization(options.normalize)
-                _check_reductions(columns, tgt_times)
+                targets = None if tgt_times is None else tgt_times.shape[-1]
+                check_columns("data", columns, x_dtype, targets)
         except (TypeError, ValueError) as e:
             raise type(e)(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
-        one_row, shape = shape.rows < rows, shape._replace(rows=rows)
+        one_row, shape = shape.src_rows < rows, shape._replace(rows=rows)
         sources.append(
             Source(
                 name, data, times, lengths, offsets, given.latency, given.tolerance, given.max_gap,
@@ -279,15 +282,6 @@ def _fuse_multimodal(
     return Read(Plan({"found": found}, launches, scratch), lambda n: whole(n[0]), "pass num=")
 
 
-def _check_reductions(columns: Sequence[Any], tgt_times: Meta | None) -> None:
-    for c in columns:
-        if c.method in REDUCTIONS and tgt_times is not None and tgt_times.shape[-1] == 1:
-            raise ValueError(
-                f"method {c.method!r} takes the samples between targets, and there is one target: "
-                "expected two or more, or hz="
-            )
-
-
 def _stream_name(names: tuple[str, ...], i: int) -> str:
     return names[_PER_STREAM * i].removesuffix(".data")
 
@@ -326,6 +320,34 @@ def _methods(x: Source) -> set[str]:
 def _made(x: Source) -> bool:
     interpolated = not _methods(x).isdisjoint(ARITHMETIC)
     return x.dtype in FLOATS or x.normalize is not None or interpolated
+
+
+@op
+def _time_grid(
+    arrays: Arrays,
+    numbers: Scalars = (),
+    *,
+    names: tuple[str, ...],
+    num: int | None,
+    union: bool,
+    time_unit: str | None,
+    backend: str,
+) -> Any:
+    """The same of clocks without data."""
+    return inspect.unwrap(_fuse_multimodal)(
+        arrays,
+        numbers,
+        names=names,
+        streams=(_PLAIN,) * (len(numbers) - 2),
+        concat=False,
+        dtype=None,
+        num=num,
+        union=union,
+        time_unit=time_unit,
+        return_valid=False,
+        return_times=True,
+        backend=backend,
+    )
 
 
 @functools.lru_cache(256)
@@ -419,19 +441,20 @@ def fuse_multimodal(
     >>> fused.values.T
     array([[1., 1., 1., 1., 1.], [1., 3., 5., 7., 9.]])
     """
+    mapping = isinstance(streams, Mapping)
     if more:
-        if isinstance(streams, (Mapping, list, tuple)) and not _is_stamped(streams):
-            if len(more) > 1 or tgt_times is not None:
-                raise TypeError(
-                    f"fuse_multimodal takes streams and tgt_times, got {len(more)} more arguments"
-                )
-            (tgt_times,) = more
-        else:
+        if not mapping and hasattr(streams, "shape"):
             streams, tgt_times = _positional((streams, *more), tgt_times)
-    if isinstance(streams, Mapping):
+        elif len(more) > 1 or tgt_times is not None:
+            raise TypeError(
+                f"fuse_multimodal takes streams and tgt_times, got {len(more)} more arguments"
+            )
+        else:
+            (tgt_times,) = more
+    if mapping:
         keys, values = tuple(streams), streams.values()
     else:
-        values = streams
+        streams = values = _sequence(streams)
         keys = tuple(
             x.name if type(x) is Stream and x.name is not None else f"stream{i}"
             for i, x in enumerate(streams)
@@ -466,20 +489,23 @@ def fuse_multimodal(
     concat = layout == "concat"
     if out is not None and not concat:
         raise ValueError("out is for layout='concat', got layout='dict'")
-    result = _fuse_multimodal(
-        (*arrays, tgt_times, tgt_lengths, out),
-        (*numbers, hz, t_start),
-        names=_names(keys),
-        streams=tuple(options),
-        concat=concat,
-        dtype=dtype,
-        num=num,
-        union=union,
-        time_unit=time_unit,
-        return_valid=return_valid,
-        return_times=return_times,
-        backend=backend,
-    )
+    try:
+        result = _fuse_multimodal(
+            (*arrays, tgt_times, tgt_lengths, out),
+            (*numbers, hz, t_start),
+            names=_names(keys),
+            streams=tuple(options),
+            concat=concat,
+            dtype=dtype,
+            num=num,
+            union=union,
+            time_unit=time_unit,
+            return_valid=return_valid,
+            return_times=return_times,
+            backend=backend,
+        )
+    except TypeError as e:
+        raise _with_names(e, keys) from None
     if concat and not (return_valid or return_layout or return_times):
         return result
     several = concat or len(keys) > 1 or return_valid or return_times
@@ -499,9 +525,27 @@ def fuse_multimodal(
     return Fused(kept, valid, columns, parts.get("times"))
 
 
-def _is_stamped(x: Any) -> bool:
-    """Whether this is one (data, times) or Stream, where several are expected."""
-    return type(x) is Stream
+def _sequence(streams: Any) -> Sequence[Any]:
+    if isinstance(streams, (list, tuple)) and type(streams) is not Stream:
+        return streams
+    single = type(streams) is Stream or hasattr(streams, "shape")
+    if single or not isinstance(streams, Iterable):
+        raise TypeError(
+            f"streams is {'one ' * single}{type(streams).__name__}, expected a mapping or a "
+            "sequence of Stream or (data, times)"
+        )
+    return tuple(streams)
+
+
+def _with_names(error: TypeError, keys: Sequence[Any]) -> TypeError:
+    """The error with the numbers of streams, and of the grid after them, called by their names."""
+
+    def name(i: int, field: int) -> str:
+        if i < len(keys):
+            return f"{_Numbers._fields[field]} of streams[{keys[i]!r}]"
+        return ("hz", "t_start")[i - len(keys)]
+
+    return name_numbers(error, name)
 
 
 def _positional(arrays: tuple[Any, ...], tgt_times: Any) -> tuple[Any, Any]:
@@ -600,8 +644,8 @@ def time_grid(
 
     Parameters
     ----------
-    *times : array [S] or [B, S]
-        Stamps of each stream, ascending.
+    *times : array or list [S], or [B, S]
+        Stamps of each stream, ascending. Lists go to where the first array is.
     hz, t_start, num, union, time_unit, backend
         As in `fuse_multimodal`.
 
@@ -624,19 +668,26 @@ def time_grid(
     """
     if not times:
         raise TypeError("time_grid needs the times of at least one stream")
-    arrays = [x for stamps in times for x in (None, stamps, None, None)]
+    arrays: list[Any] = []
+    lead = next((x for x in times if hasattr(x, "__dlpack__")), None)
+    found = None if lead is None else framework(type(lead))
+    for i, stamps in enumerate(times):
+        if stamps is None:
+            raise TypeError(f"times[{i}] is None, expected an array or a list")
+        if isinstance(stamps, (list, tuple)):
+            stamps = as_numpy(f"times[{i}]", stamps)
+            stamps = stamps if found is None else found.from_numpy(stamps, found.device(lead))
+        arrays += (None, stamps, None, None)
     names = tuple(f"times[{i}]" for i in range(len(times)) for _ in range(_PER_STREAM))
-    return _fuse_multimodal(
-        (*arrays, None, None, None),
-        (*[None] * len(times), hz, t_start),
-        names=(*names, "tgt_times", "tgt_lengths", "out"),
-        streams=(_PLAIN,) * len(times),
-        concat=False,
-        dtype=None,
-        num=num,
-        union=union,
-        time_unit=time_unit,
-        return_valid=False,
-        return_times=True,
-        backend=backend,
-    )
+    try:
+        return _time_grid(
+            (*arrays, None, None, None),
+            (*[None] * len(times), hz, t_start),
+            names=(*names, "tgt_times", "tgt_lengths", "out"),
+            num=num,
+            union=union,
+            time_unit=time_unit,
+            backend=backend,
+        )
+    except TypeError as e:
+        raise _with_names(e, times) from None

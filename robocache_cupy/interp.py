@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 
-from ._core.array import Array, HostArray, Meta, Scalar
-from ._core.bits import element_bits
+from ._core.array import HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later
+from ._streams import FLOATS, row_major, value_bits
 from .resample import _argsort
 
 __all__ = ["interp"]
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 # In the order of the kernel's codes.
 NUMBERS = ("float64", "float32", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64",
            "uint8", "uint16", "uint32", "uint64")  # fmt: skip
@@ -33,7 +31,7 @@ _interp = Kernel(
 
 @op
 def interp(
-    x: Array,
+    x: HostArray,
     xp: HostArray,
     fp: HostArray,
     left: Scalar | None = None,
@@ -46,8 +44,9 @@ def interp(
 
     Parameters
     ----------
-    x : array [..., T]
-        Where to evaluate, in any order. Floats, integers or bool.
+    x : array [..., T], number or list
+        Where to evaluate, in any order. Floats, integers or bool. A number or a list goes to where
+        `xp` or `fp` is an array, else all is NumPy, and the result of a number a NumPy number.
     xp : array or list [S], or array [..., S]
         The points, ascending (see `period`).
     fp : array or list [S], or array [..., S]
@@ -124,7 +123,7 @@ def interp(
         inner(xp, 0)
         points = Out((math.prod(xp.shape),), "float64")
         scratch.append(points)
-        where = xp._replace(strides=_dense(xp.shape), dtype="float64")
+        where = xp._replace(strides=row_major(xp.shape), dtype="float64")
         count = math.prod(xp.shape)
         launches.append(
             Launch(_knots, (), (xp, points),
@@ -150,8 +149,8 @@ def interp(
                 rows * T, T, S, steps[0], x.strides[-1] if x.shape else 0, NUMBERS.index(x.dtype),
                 steps[1], where.strides[-1], 4 if where.dtype == "float32" else 8,
                 steps[2], fp.strides[-1], NUMBERS.index(fp.dtype),
-                int(left is not None and not periodic), _bits("left", left, dtype),
-                int(right is not None and not periodic), _bits("right", right, dtype),
+                int(left is not None and not periodic), value_bits("left", left, dtype),
+                int(right is not None and not periodic), value_bits("right", right, dtype),
                 int(periodic), wrap,
             ),
             items=rows * T,
@@ -161,10 +160,6 @@ def interp(
         )
     )  # fmt: skip
     return Plan({"values": y}, launches, scratch)
-
-
-def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _rows(batch: tuple[int, ...], arrays: tuple[Meta, ...]) -> tuple[list[int], Const | None]:
@@ -199,12 +194,6 @@ def _rows(batch: tuple[int, ...], arrays: tuple[Meta, ...]) -> tuple[list[int], 
             return [0] * len(arrays), Const(np.stack(starts, axis=1))
         count *= batch[axis]
     return steps, None
-
-
-def _bits(name: str, value: Any, dtype: str) -> Any:
-    if value is None:
-        return 0
-    return later(value, functools.partial(element_bits, name, dtype=dtype), "q")
 
 
 def _period(value: Any) -> Any:

@@ -166,14 +166,17 @@ def random_latency(rng: int | np.random.Generator, mean: float, jitter: float, s
 
     Raises
     ------
-    ValueError
-        If `mean` is not finite, or `jitter` is not finite or below 0.
+    ValueError, TypeError
+        If `mean` is no finite number, or `jitter` none of 0 or more.
 
     Examples
     --------
     >>> random_latency(0, mean=0.05, jitter=0.01, size=3).round(4)
     array([0.0527, 0.0454, 0.0408])
     """
+    for name, x in (("mean", mean), ("jitter", jitter)):
+        if not isinstance(x, (int, float, np.number)):
+            raise TypeError(f"{name} is {x!r}, expected a number of seconds")
     if not math.isfinite(mean):
         raise ValueError(f"mean is {mean}, expected a finite number of seconds")
     if not 0 <= jitter < math.inf:

@@ -50,8 +50,8 @@ class Normalization:
     Attributes
     ----------
     shift, scale, offset, low, high : numpy.ndarray
-        float64, read-only, all of one shape: [1] (the same for all columns), [D], or [T, D] for
-        statistics per step.
+        float64, read-only, all of one shape: [1] (the same for all columns), [D], [T, D] for
+        statistics per step, or [C, 1, 1] for those of channels that come first.
     mask : numpy.ndarray or None
         bool, of the same shape: False where a column stays as it is.
     """
@@ -65,7 +65,7 @@ class Normalization:
     _label: str
     _constant: np.ndarray  # where the statistics say that a column has but one value
     _other: Normalization
-    _tables: dict[bool, Const]
+    _tables: dict[tuple[bool, tuple[int, ...]], Const]
 
     def __init__(self) -> None:
         raise TypeError("a Normalization is made by normalization(stats, mode)")
@@ -90,11 +90,28 @@ class Normalization:
         exact inverse. Its own inverse is this object again."""
         return self._other
 
-    def table(self, double: bool) -> Const:
-        """The rows shift, scale, offset, low and high as float64 or float32 ``[5, n]``."""
-        if double not in self._tables:
-            self._tables.setdefault(double, Const(self._rounded(double)))
-        return self._tables[double]
+    def over(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The last of these axes, of an array, that the statistics repeat with; None where they do
+        not broadcast to them."""
+        shape = self.shift.shape
+        if shape == (1,):
+            return shape
+        last = axes[-len(shape) :]
+        # A single axis is that of the columns, and not one to be left out.
+        fits = len(last) == len(shape) and all(
+            n == m or (n == 1 and len(shape) > 1) for n, m in zip(shape, last, strict=True)
+        )
+        return last if fits else None
+
+    def table(self, double: bool, over: tuple[int, ...] | None = None) -> Const:
+        """The rows shift, scale, offset, low and high as float64 or float32 ``[5, n]``, the
+        statistics repeated over these axes."""
+        over = self.shift.shape if over is None else over
+        if (double, over) not in self._tables:
+            rows = self._rounded(double)
+            rows = np.broadcast_to(rows, (5, *over)).reshape(5, -1)
+            self._tables.setdefault((double, over), Const(np.ascontiguousarray(rows)))
+        return self._tables[double, over]
 
     def _rounded(self, double: bool) -> np.ndarray:
         dtype = np.float64 if double else np.float32
@@ -109,7 +126,7 @@ class Normalization:
             lost[self._constant | ~np.isfinite(lost)] = 0.0
             offset = np.where(lost == 0, self.offset, self.offset + lost)
             rows = (shift, scale, offset, self.low, self.high)
-            return np.stack([x.astype(dtype).ravel() for x in rows])
+            return np.stack([x.astype(dtype) for x in rows])
 
 
 def normalization(
@@ -131,8 +148,9 @@ def normalization(
     stats : mapping
         The statistics of one feature under the names of LeRobot's ``meta/stats.json``: ``mean``,
         ``std``, ``min``, ``max``, ``q01``, ``q10``, ``q90``, ``q99`` (or Octo's ``p01``, ``p99``),
-        as lists or arrays: [D], or [1] for all columns, or [T, D] for each step of a chunk. Also
-        its ``mask``, if it has one.
+        as lists or arrays: [D], or [1] for all columns, or [T, D] for each step of a chunk, or
+        [C, 1, 1] for images whose channels come first, as LeRobot has them. Two and more axes
+        broadcast to the last axes of the data. Also its ``mask``, if it has one.
     mode : {"mean_std", "min_max", "quantiles", "quantile10", "identity"}
         Zero mean and unit deviation, or [-1, 1] between min and max, between q01 and q99, or
         between q10 and q90. LeRobot's NormalizationMode will do.
@@ -261,8 +279,10 @@ def _select(stats: Any, mode: str) -> tuple[np.ndarray, np.ndarray, Any]:
 
 def _numbers(name: str, x: Any) -> np.ndarray:
     numbers = np.atleast_1d(as_numpy(name, x).astype(np.float64))
-    if numbers.ndim > 2 or numbers.size == 0:
-        raise ValueError(f"{name} has shape {numbers.shape}, expected [D], [1] or [T, D]")
+    if numbers.size == 0:
+        raise ValueError(
+            f"{name} has shape {numbers.shape}, expected [D], [1], [T, D] or [C, 1, 1]"
+        )
     return numbers
 
 
@@ -356,8 +376,9 @@ def _make(
 
 def _check(name: str, x: np.ndarray, wrong: np.ndarray, expected: str) -> None:
     if wrong.any():
-        column = int(np.nonzero(wrong)[-1][0])
-        raise ValueError(f"{name} is {x[wrong][0]} in column {column}, expected {expected}")
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        at = f"in column {place[-1]}" if len(place) < 3 else f"at {place}"
+        raise ValueError(f"{name} is {x[wrong][0]} {at}, expected {expected}")
 
 
 def _new(affine: _Affine, constant: Any, mask: Any, label: str) -> Normalization:
@@ -487,7 +508,8 @@ def normalize(
     Parameters
     ----------
     x : array [..., D]
-        float16, bfloat16, float32, float64, any integer, bool. Statistics [T, D] take [..., T, D].
+        float16, bfloat16, float32, float64, any integer, bool. Statistics [T, D] take [..., T, D],
+        those of channels [C, 1, 1] take [..., C, H, W].
     stats : Normalization, or mapping
         What `normalization` gives, or what it takes: then the options up to `min_range` are its.
         Statistics that lie on a GPU are copied to the host at every call, so prepare those.
@@ -617,13 +639,14 @@ def _normalize(
         raise TypeError(f"out has dtype {out.dtype}, expected {wanted}")
     if out is not None and out.shape != x.shape:
         raise ValueError(f"out has shape {out.shape}, expected that of x, {x.shape}")
-    shape = normalization.shift.shape
-    if shape != (1,) and x.shape[-len(shape) :] != shape:
-        expected = ", ".join(map(str, shape))
+    shape, over = normalization.shift.shape, normalization.over(x.shape)
+    if over is None:
+        free = len(shape) > 1
+        expected = ", ".join("*" if n == 1 and free else str(n) for n in shape)
         raise ValueError(
             f"x has shape {x.shape}, expected [..., {expected}] for statistics of shape {shape}"
         )
-    items, period = inner(x, 0), math.prod(shape)
+    items, period = inner(x, 0), math.prod(over)
     if out is not None:
         try:
             inner(out, 0)
@@ -637,7 +660,7 @@ def _normalize(
     launch = Launch(
         _kernel,
         (x.dtype, wanted),
-        (x, normalization.table(wide(x.dtype, wanted)), y),
+        (x, normalization.table(wide(x.dtype, wanted), over), y),
         (items, period, int(aligned)),
         items=items,
         weight=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +14,11 @@ from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later, width
-from ._streams import LONG_WAY, POSES, Rotation
+from ._streams import FLOATS, LONG_WAY, POSES, SIZE, Rotation, row_major
 from .resample import resample_trajectories
 
 __all__ = ["interpolate_poses", "interpolate_quaternions", "slerp", "unwrap_quaternions"]
 
-FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 WEIGHTS = ("float32", "float64")  # of t, beside the dtype of the quaternions
 ORDERS = {"xyzw": 1, "wxyz": 2}  # the codes of _cpu/rotation.py
 
@@ -28,7 +28,7 @@ _AXES = 4  # that a kernel takes apart
 
 def _vector(dtype: str) -> int:
     """The elements of one access to a quaternion: 16 bytes at most."""
-    return min(4, 16 // FLOATS[dtype])
+    return min(4, 16 // SIZE[dtype])
 
 
 _slerp = Kernel(
@@ -101,7 +101,7 @@ def slerp(
     30.0
     """
     one_of("order", order, tuple(ORDERS))
-    dtype_of("q0", q0, tuple(FLOATS))
+    dtype_of("q0", q0, FLOATS)
     dtype_of("q1", q1, (q0.dtype,))
     _quaternions(q0=q0, q1=q1)
     per_pair = t if isinstance(t, Meta) else None
@@ -120,7 +120,7 @@ def slerp(
     arrays = [q0, q1, *([] if per_pair is None else [per_pair]), *([] if out is None else [out])]
     steps = {name: _steps(x, batches[name], shape) for name, x in (("q0", q0), ("q1", q1))}
     steps["t"] = [0] * len(shape) if per_pair is None else _steps(per_pair, per_pair.shape, shape)
-    steps["out"] = _dense((*shape, 4))[:-1] if out is None else list(out.strides[:-1])
+    steps["out"] = list((row_major((*shape, 4)) if out is None else out.strides)[:-1])
     size, *step = _collapse(shape, list(steps.values()))
     if len(size) > _AXES:
         for x in arrays:
@@ -135,7 +135,7 @@ def slerp(
     vector = _vector(q0.dtype)
     quaternions = [x for x in arrays if x is not per_pair]
     if any(n % vector for s in (step[0], step[1], step[3]) for n in s) or any(
-        x.misaligned % (vector * FLOATS[q0.dtype]) for x in quaternions
+        x.misaligned % (vector * SIZE[q0.dtype]) for x in quaternions
     ):
         vector = 1
     items = math.prod(shape)
@@ -202,7 +202,7 @@ def unwrap_quaternions(
     array([[0.5, 0.5, 0.5, 0.5],
            [0.1, 0.5, 0.5, 0.7]])
     """
-    dtype_of("quat", quat, tuple(FLOATS))
+    dtype_of("quat", quat, FLOATS)
     if len(quat.shape) not in (2, 3):
         raise ValueError(f"quat has shape {quat.shape}, expected (B, S, 4) or (S, 4)")
     _quaternions(quat=quat)
@@ -215,14 +215,14 @@ def unwrap_quaternions(
         if B > 1 and lengths.strides != (1,):
             raise NotDense(lengths)
     result = Out(quat.shape, quat.dtype) if out is None else _checked(out, quat.shape, quat.dtype)
-    into = _dense(quat.shape) if out is None else out.strides
+    into = row_major(quat.shape) if out is None else out.strides
     row, step = (quat.strides[0] if batch else 0), quat.strides[-2]
     out_row, out_step = (into[0] if batch else 0), into[-2]
     vector = _vector(quat.dtype)
     if (
         any(n % vector for n in (row, step, out_row, out_step))
-        or quat.misaligned % (vector * FLOATS[quat.dtype])
-        or (out is not None and out.misaligned % (vector * FLOATS[quat.dtype]))
+        or quat.misaligned % (vector * SIZE[quat.dtype])
+        or (out is not None and out.misaligned % (vector * SIZE[quat.dtype]))
     ):
         vector = 1
     launch = Launch(
@@ -268,15 +268,6 @@ def _weight(t: Any) -> Any:
         kind = "None" if t is None else "a tuple"
         raise TypeError(f"t is {kind}, expected a number or an array")
     return later(t, convert, "d")
-
-
-def _dense(shape: Sequence[int]) -> list[int]:
-    """The strides of a row-major array."""
-    strides, count = [], 1
-    for size in reversed(shape):
-        strides.append(count)
-        count *= size
-    return strides[::-1]
 
 
 def _steps(x: Meta, batch: Sequence[int], shape: Sequence[int]) -> list[int]:
@@ -329,7 +320,7 @@ def interpolate_quaternions(
     ----------
     quat : array [B, S, *F, 4] or [S, *F, 4]
         Unit quaternions; packed ``[N, *F, 4]`` with `offsets`. Floats of any size. They need not
-        have length 1.
+        have length 1. With `src_hz` in place of `src_times` three axes or more are a batch.
     src_times, tgt_times : array
         Stamps and targets, as in `resample_trajectories`.
     order : {"xyzw", "wxyz"}
@@ -347,8 +338,10 @@ def interpolate_quaternions(
     Returns
     -------
     array or named tuple
-        As `resample_trajectories`. A target between two samples has length 1; a sample that is
-        hit or held comes as it is. Where the rotation is undefined, it is not valid.
+        As `resample_trajectories`. A target between two samples has length 1, and is not valid
+        where its rotation is undefined: where a sample has length 0, or the two are opposite. A
+        sample that is hit, held or the nearest comes as it is and is not looked at: one of length 0
+        is then valid.
 
     Raises
     ------
@@ -375,10 +368,15 @@ def interpolate_quaternions(
     methods = {"slerp": "linear", "nlerp": "linear"}
     methods |= {name: name for name in ("nearest", "previous", "next")}
     one_of("method", method, tuple(methods))
+    if "rotation" in options:
+        raise TypeError("rotation is what order says here: interpolate_quaternions takes none")
     rotation = Rotation(f"quat_{order}", shortest_path, method == "nlerp", canonical)
-    return resample_trajectories(
-        quat, src_times, tgt_times, method=methods[method], rotation=rotation, **options
-    )
+    try:
+        return resample_trajectories(
+            quat, src_times, tgt_times, method=methods[method], rotation=rotation, **options
+        )
+    except (TypeError, ValueError) as e:
+        raise _renamed(e, "interpolate_quaternions", "quat") from None
 
 
 def interpolate_poses(
@@ -395,7 +393,8 @@ def interpolate_poses(
     Parameters
     ----------
     poses : array [B, S, *F, D] or [S, *F, D]
-        Poses in this format; packed ``[N, *F, D]`` with `offsets`. Floats of any size.
+        Poses in this format; packed ``[N, *F, D]`` with `offsets`. Floats of any size. With
+        `src_hz` in place of `src_times` three axes or more are a batch.
     src_times, tgt_times : array
         Stamps and targets, as in `resample_trajectories`.
     format : str
@@ -411,7 +410,8 @@ def interpolate_poses(
     Returns
     -------
     array or named tuple
-        As `resample_trajectories`.
+        As `resample_trajectories`; a pose is valid where both its position and its orientation are
+        (see `interpolate_quaternions`).
 
     Raises
     ------
@@ -420,7 +420,9 @@ def interpolate_poses(
 
     Notes
     -----
-    Position and orientation are independent of each other, as in ROS's tf2.
+    Position and orientation are independent of each other, as in ROS's tf2. So `fill_value` stands
+    in that of the two which is not valid: where an orientation alone is undefined, the position
+    stays.
 
     Examples
     --------
@@ -435,6 +437,19 @@ def interpolate_poses(
     array([0.5, 1. , 1.5])
     """
     one_of("format", format, tuple(POSES))
-    return resample_trajectories(
-        poses, src_times, tgt_times, method=method, rotation=format, **options
-    )
+    if "rotation" in options:
+        raise TypeError("rotation is what format says here: interpolate_poses takes none")
+    try:
+        return resample_trajectories(
+            poses, src_times, tgt_times, method=method, rotation=format, **options
+        )
+    except (TypeError, ValueError) as e:
+        raise _renamed(e, "interpolate_poses", "poses") from None
+
+
+def _renamed(error: Exception, function: str, argument: str) -> Exception:
+    """An error of `resample_trajectories` in the words of the function that called it."""
+    if type(error) not in (TypeError, ValueError):  # JAX has some that take more than a text
+        return error
+    text = re.sub(r"(?<!int\d )(?<!int\d\d )\bdata\b", argument, str(error))
+    return type(error)(text.replace("resample_trajectories", function))

@@ -24,6 +24,7 @@ from ._streams import (
     Targets,
     as_normalization,
     both_ends,
+    check_columns,
     check_numbers,
     check_rows,
     columns_of,
@@ -103,9 +104,9 @@ def resample_trajectories(
     Parameters
     ----------
     data : array
-        Samples: ``[B, S, *F]`` for a batch of B trajectories, ``[S, *F]`` for one, ``[N, *F]``
-        for trajectories packed one after another (see `offsets`). float16, bfloat16, float32,
-        float64, any integer, bool.
+        Samples: ``[B, S, *F]`` for a batch of B trajectories, ``[S, *F]`` for one (see `src_hz`),
+        ``[N, *F]`` for trajectories packed one after another (see `offsets`). float16, bfloat16,
+        float32, float64, any integer, bool.
     src_times : array, optional
         Stamps of the samples, ascending: ``[B, S]``, or ``[S]`` for a clock that all share, or
         ``[N]`` with `offsets`. float32, float64, int32, int64 or datetime64. NaN or NaT at the end
@@ -155,6 +156,9 @@ def resample_trajectories(
         Targets from there on are filled with `fill_value` or 0, and not valid.
     src_hz, src_start : per second; time
         In place of `src_times`: sample k is at ``src_start + k / src_hz``. Nothing is searched.
+        Data of three or more axes is then always a batch ``[B, S, *F]``, for there are no stamps
+        to tell S by: give one trajectory ``[S, *F]`` of so many axes, such as a video, a leading
+        axis of 1, or its times.
     hz, t_start, num : per second; time; int
         In place of `tgt_times`: target k is at ``t_start + k / hz``, rounded once to a tick, for
         k < num. By default a row starts at its own first sample, and `num` reaches the last sample
@@ -169,7 +173,9 @@ def resample_trajectories(
         first two columns of the matrix), ``matrix`` (row by row), ``angle`` (radians), as in
         ``{"3:7": "quat_xyzw"}``. A single name says that all features are such rotations, or
         poses: ``pos_quat_xyzw``, ``pos_quat_wxyz``, ``pos_rotvec``, ``pos_rot6d``, ``mat44``,
-        ``mat34``. A rotation of no length, or one halfway to its opposite, is not valid.
+        ``mat34``. Columns are counted as in Python, and must exist. Between two samples a target
+        is not valid where one of them is a rotation of no length, or the two are opposite; a
+        sample that is hit, held or the nearest comes as it is, and is as valid as other data.
     normalize : Normalization, or (stats, mode), optional
         Normalise the values as `normalize` does, in the same pass. Constants and `fill_value`
         stand as they are, and rotations unless the normalisation's mask includes them.
@@ -242,7 +248,8 @@ def resample_trajectories(
 
     shape = shape_of(data, src_times, tgt_times, lengths, offsets, tgt_lengths, latency)
     B, S, D = shape.rows, shape.samples, inner(data, shape.lead)
-    check_rows(B, lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, latency=latency)
+    check_rows(shape.src_rows, lengths=lengths, offsets=offsets, latency=latency)
+    check_rows(B, tgt_lengths=tgt_lengths)
     check_numbers(
         tolerance=tolerance, max_gap=max_gap, fill_value=fill_value, extrapolate=extrapolate,
         src_hz=src_hz, src_start=src_start, hz=hz, t_start=t_start,
@@ -250,7 +257,9 @@ def resample_trajectories(
 
     # How to find the samples of a row: the parameters that all kernels of this module share.
     per_row = latency if isinstance(latency, Meta) else None
-    order = None if assume_sorted or src_times is None else Out((B * S,), "int64")
+    one_row = shape.src_rows < B and not (lengths is None and offsets is None and per_row is None)
+    src_rows = 1 if one_row else B
+    order = None if assume_sorted or src_times is None else Out((src_rows * S,), "int64")
     rows_at = (src_times, order, lengths, offsets, per_row)
     rows_as = (
         S, shape.src_row, shape.src_step, _width(src_times, clock.width),
@@ -270,19 +279,22 @@ def resample_trajectories(
     if rotation is not None:
         name = ""
     normalization = as_normalization(normalize)
-    if name not in SAMPLING or normalization is not None:
+    if name not in SAMPLING or normalization is not None or one_row:
         features, default = data.shape[shape.lead :], _default(data.dtype, method)
         columns = columns_of("data", features, method, rotation, default)
-        if any(c.method in REDUCTIONS for c in columns):
-            _check_reductions(tgt_times, return_index)
+        check_columns("data", columns, data.dtype, tgt_times and tgt_times.shape[-1])
+        if return_index and any(c.method in REDUCTIONS for c in columns):
+            raise ValueError(
+                "return_index is for methods that take a sample or two, not for reductions"
+            )
         if return_index and len({c.method for c in columns}) > 1:
             raise ValueError("return_index is for one method, got several")
     y_dtype = result_dtype(data.dtype, [c.method for c in columns] or [name], dtype, out)
     sort = []
     if order is not None:
         sort.append(
-            Launch(_argsort, (clock.wide,), rows_at, (*rows_as, B, *rows_when), items=B,
-                   weight=S, blocks=B, threads=1024)
+            Launch(_argsort, (clock.wide,), rows_at, (*rows_as, src_rows, *rows_when),
+                   items=src_rows, weight=S, blocks=src_rows, threads=1024)
         )  # fmt: skip
     scratch = [order] if order is not None else []
 
@@ -360,7 +372,7 @@ def resample_trajectories(
         source = Source(
             "data", data, src_times, lengths, offsets, latency, tolerance, max_gap, extrapolate,
             fill_value, src_hz, src_start, shape._replace(rows=B), columns, normalization, y_dtype,
-            order,
+            order, one_row,
         )  # fmt: skip
         first = list[Launch]()
         starts = None
@@ -396,8 +408,8 @@ def resample_trajectories(
     survey = Launch(
         _survey, (clock.wide,),
         (*rows_at, found),
-        (*rows_as, B, int(check and assume_sorted), from_first, *rows_when, *grid),
-        items=max(B, 1), weight=S, blocks=1, threads=1024,
+        (*rows_as, src_rows, int(check and assume_sorted), from_first, *rows_when, *grid),
+        items=max(src_rows, 1), weight=S, blocks=1, threads=1024,
     )  # fmt: skip
     reason = "leave out check=True" if targets is not None else "pass num="
     return Read(Plan({"found": found}, [*sort, survey], scratch), then, reason)
@@ -415,18 +427,6 @@ def _tile(targets: int, row_bytes: int) -> int:
 def _default(dtype: str, method: Any) -> str:
     """The method of columns that a list leaves out."""
     return "linear" if dtype in FLOATS or isinstance(method, str) else "nearest"
-
-
-def _check_reductions(tgt_times: Meta | None, return_index: bool) -> None:
-    if return_index:
-        raise ValueError(
-            "return_index is for methods that take a sample or two, not for reductions"
-        )
-    if tgt_times is not None and tgt_times.shape[-1] == 1:
-        raise ValueError(
-            "tgt_times has one target, but a reduction takes the samples between targets: expected "
-            "two or more, or hz="
-        )
 
 
 def _width(x: Meta | None, default: int = 8) -> int:

@@ -53,7 +53,7 @@ class TimingReport(NamedTuple):
     duplicates: NDArray[np.int64]  #: stamps equal to another before them
     backward_steps: NDArray[np.int64]  #: stamps earlier than the one before them
     first_backward_at: NDArray[np.int64]  #: the first of them
-    nans: NDArray[np.int64]  #: stamps that are NaN, NaT or infinite
+    nans: NDArray[np.int64]  #: stamps that are NaN, NaT (the smallest int64) or infinite
 
     def __repr__(self) -> str:
         cells = [["", *_HEADINGS], *self._cells()]
@@ -114,8 +114,8 @@ def timing_report(
     times : array or list, or dict of them
         Stamps in the order of recording: ``[S]`` of one row, ``[B, S]``, or ``[N]`` of rows packed
         one after another (see `offsets`). float32, float64, int32, int64 or datetime64. NaN or
-        NaT at the end of a row is padding. A dict gives each row its key as name; rows of
-        ``[B, S]`` in it are ``key[0]``, ``key[1]``, ...
+        NaT (of integers the smallest int64) at the end of a row is padding. A dict gives each row
+        its key as name; rows of ``[B, S]`` in it are ``key[0]``, ``key[1]``, ...
     lengths : integers [B], optional
         The number of samples in each row of a padded batch.
     offsets : integers [B + 1], optional
@@ -186,9 +186,7 @@ def missing(times: NDArray[Any], clock: Clock) -> NDArray[np.bool_]:
     """Which stamps tell no time."""
     if not clock.integer:
         return ~np.isfinite(times)
-    if clock.dtype.endswith("]"):
-        return np.isnat(times.view("datetime64[ns]"))
-    return np.zeros(times.shape, np.bool_)
+    return times == np.iinfo(np.int64).min  # NaT
 
 
 def _rows(name: str, times: NDArray[Any], lengths: Any, offsets: Any) -> list[NDArray[Any]]:

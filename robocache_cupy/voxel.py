@@ -42,7 +42,7 @@ REDUCTIONS: dict[str, tuple[str, ...]] = {
     "first": (),
 }
 
-_MOST_POINTS, _MOST_SLABS = 4032, 2048  # of a chunk, of a lattice: those of the kernels
+_MOST_POINTS, _MOST_SLABS = 3840, 2048  # of a chunk, of a lattice: those of the kernels
 _FEATURE_BITS = 13
 _BLOCKS = 2**20
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,22 +14,26 @@ from ._core.check import dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.table import REFLECT, WINDOWS, Table
-from ._core.time import clock_of, duration, width
+from ._core.time import clock_of, duration, rate, width
 from ._streams import (
     ARITHMETIC,
     DATA,
     FLOATS,
+    REDUCTIONS,
     Place,
     Shape,
     Source,
     add_stream,
     as_normalization,
     blocks_at_once,
+    check_columns,
     check_numbers,
     columns_of,
+    name_numbers,
     result_dtype,
     share_blocks,
     specialisation,
+    too_many_columns,
     types,
 )
 
@@ -85,13 +89,20 @@ def _sample_windows(
     timed = clocks > 0
     if anchors is None and (anchor_times is None or anchor_episode is None):
         raise ValueError("give anchors, or anchor_times and anchor_episode")
+    if anchors is not None and anchor_times is not None:
+        raise ValueError("anchors and anchor_times both say what the windows are around: give one "
+                         "of them")  # fmt: skip
     if anchor_times is not None and not timed:
         raise ValueError("anchor_times needs the clock of the samples: pass times=")
     if timed and anchor_times is None and clocks > 1:
         raise ValueError("anchors are samples of one clock, and times has several: pass "
                          "anchor_times and anchor_episode")  # fmt: skip
-    if episodes > 1 and anchor_episode is None:
-        raise ValueError("episode_offsets differ from key to key: pass anchor_episode")
+    if episodes > 1 and anchor_times is None:
+        raise ValueError(
+            "anchors are samples of one set of episodes, and episode_offsets has one for each key: "
+            "pass anchor_times and anchor_episode, or one set of offsets"
+        )
+    rate("fps", fps)
     sizes = {}
     for name, x, kinds in (
         ("anchors", anchors, ("int32", "int64")),
@@ -115,11 +126,11 @@ def _sample_windows(
     for i, (x, key) in enumerate(zip(data, keys, strict=True)):
         name = names[i]
         try:
+            steps = _deltas(key.deltas, timed, fps, clock)
             made = _source(
                 name, x, key, numbers[i] if i < len(numbers) else None, A, dtype,
-                times[min(i, clocks - 1)] if timed else None, offsets[min(i, episodes - 1)],
+                times[min(i, clocks - 1)] if timed else None, offsets[min(i, episodes - 1)], steps,
             )  # fmt: skip
-            steps = _deltas(key.deltas, timed, fps, clock)
         except (TypeError, ValueError) as e:
             raise type(e)(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
         window = () if key.deltas is None else (len(steps),)
@@ -171,7 +182,7 @@ def _sample_windows(
             if table.fits():
                 break
         else:
-            raise ValueError(f"{names[first]} has more kinds of columns than one launch can take")
+            raise too_many_columns(names[first], sources[first].columns)
         part = sources[first:end]
         items = [A * n for n in targets[first:end]]
         plain = not any(isinstance(x.latency, Meta) for x in part)
@@ -204,9 +215,18 @@ def _source(
     dtype: Any,
     times: Meta | None,
     offsets: Meta,
+    deltas: Sequence[Any],
 ) -> Source:
     """One key as a stream."""
-    latency, tolerance, max_gap = (0.0, None, None) if numbers is None else numbers
+    latency, tolerance, max_gap = (None, None, None) if numbers is None else numbers
+    if times is None:
+        for option, given in (("latency", latency), ("tolerance", tolerance),
+                              ("max_gap", max_gap), ("method", key.method)):  # fmt: skip
+            if given is not None:
+                raise ValueError(
+                    f"{option} has no effect without times: samples are taken as they are"
+                )
+    latency = 0.0 if latency is None else latency
     dtype_of("data", x, DATA)
     if not x.shape:
         raise ValueError("data has shape (), expected [N, *F]")
@@ -229,6 +249,12 @@ def _source(
     columns = columns_of(name, x.shape[1:], key.method, key.rotation, default)
     if times is None:  # samples are taken as they are
         columns = [c._replace(method="nearest") for c in columns]
+    check_columns("data", columns, x.dtype, len(deltas), "delta_timestamps")
+    if any(c.method in REDUCTIONS for c in columns) and [*deltas] != sorted(deltas):
+        raise ValueError(
+            "delta_timestamps descends, but a reduction takes the samples between targets: "
+            "expected ascending ones"
+        )
     normalize = as_normalization(key.normalize)
     interpolated = any(c.method in ARITHMETIC for c in columns)
     y = result_dtype(
@@ -247,7 +273,7 @@ def _source(
     if key.pad == "nan" and y not in FLOATS:
         raise TypeError(f"pad is 'nan', which {y} data cannot hold")
     step, src_step = x.strides[0], 0 if times is None else times.strides[0]
-    shape = Shape(True, 1, 1, x.shape[0], 0, step, 0, src_step, 0, 0)
+    shape = Shape(True, 1, 1, 1, x.shape[0], 0, step, 0, src_step, 0, 0)
     return Source(
         name, x, times, None, offsets, latency, tolerance, max_gap, "hold", fill, None, None,
         shape, columns, normalize, y,
@@ -260,18 +286,21 @@ def _deltas(
     """Steps in samples, or durations in ticks."""
     if deltas is None:
         return [0]
-    if timed:
-        return [duration("delta_timestamps", float(d), clock, signed=True) for d in deltas]
-    if fps is None:
-        steps = []
-        for d in deltas:
-            if isinstance(d, bool) or not math.isfinite(d) or d != int(d):
-                raise ValueError(f"delta_indices has {d!r}, expected whole numbers of samples")
-            steps.append(int(d))
-        return steps
+    label = "delta_timestamps" if timed or fps is not None else "delta_indices"
     for d in deltas:
-        if not (isinstance(d, (int, float, np.number)) and math.isfinite(d)):
-            raise ValueError(f"delta_timestamps has {d!r}, expected numbers of seconds")
+        if isinstance(d, (bool, np.bool_)) or not isinstance(d, (int, float, np.number)):
+            kind = "whole numbers of samples" if label == "delta_indices" else "numbers of seconds"
+            raise TypeError(f"{label} has {d!r}, expected {kind}")
+    if timed:
+        return [duration(label, float(d), clock, signed=True) for d in deltas]
+    if fps is None:
+        for d in deltas:
+            if not abs(d) < _FURTHEST or d != int(d):
+                raise ValueError(f"{label} has {d!r}, expected whole numbers of samples below 2^62")
+        return [int(d) for d in deltas]
+    for d in deltas:
+        if not abs(d) < _FURTHEST / max(fps, 1):
+            raise ValueError(f"{label} has {d!r}, expected numbers of seconds")
     steps = [round(d * fps) for d in deltas]
     for d, step in zip(deltas, steps, strict=True):
         if abs(d * fps - step) / fps > TOLERANCE:
@@ -283,6 +312,7 @@ def _deltas(
 
 
 TOLERANCE = 1e-4  # s, LeRobot's
+_FURTHEST = 2**62  # samples that an index may go, so that none overflows
 
 
 @functools.lru_cache(256)
@@ -327,7 +357,7 @@ def sample_windows(
         Samples of all episodes, one episode after another.
     episode_offsets : integers [E + 1], or mapping
         Episode e is ``data[episode_offsets[e]:episode_offsets[e + 1]]``; by key where keys differ
-        in their number of samples.
+        in their number of samples, which takes `anchor_times`.
     anchors : integers [A], optional
         The sample in `data` that each window is around; from 0 to N - 1.
     delta_indices : list of integers, or mapping from key to list
@@ -342,10 +372,13 @@ def sample_windows(
         Stamps of the samples, ascending within an episode. Windows are then interpolated at the
         times of the anchors plus `delta_timestamps`, at any rate.
     anchor_times, anchor_episode : array [A], integers [A]
-        In place of `anchors`: points in time of episodes, with `times`.
+        In place of `anchors`: points in time of episodes, with `times`. With `anchors`,
+        `anchor_episode` alone spares the search for their episodes.
     method, latency, tolerance, max_gap, rotation, normalize : one for all, or a mapping by key
         As in `fuse_multimodal`; those but the last two are for `times`. `latency` may be an array
-        [A], one for each window: jitter for augmentation (`random_latency`).
+        [A], one for each window: jitter for augmentation (`random_latency`). Reductions take two
+        or more deltas, ascending. Statistics are those of a sample: with statistics [W, D] for
+        each step of a window, call `normalize` on the result.
     pad : {"edge", "zero", "nan", "reflect"}, or a mapping
         What stands beyond the ends of an episode: its first or last sample (LeRobot, Diffusion
         Policy, Octo), zero (GR00T's relative actions), NaN, or the samples mirrored at the end.
@@ -403,8 +436,6 @@ def sample_windows(
                          "delta_timestamps")  # fmt: skip
     if delta_timestamps is not None and (fps is None) == (times is None):
         raise ValueError("delta_timestamps needs either fps or times")
-    if fps is not None and not fps > 0:
-        raise ValueError(f"fps is {fps}, expected a rate above 0 per second")
     label = "delta_timestamps" if delta_indices is None else "delta_indices"
     if single and isinstance(given, Mapping):
         raise TypeError(f"{label} is {given!r}, expected a list, for data is a single array")
@@ -430,34 +461,42 @@ def sample_windows(
             keys.append(
                 _Key(
                     deltas,
-                    _of(method, name, names),
-                    _of(rotation, name, names),
-                    _of(normalize, name, names),
-                    _of(pad, name, names) or "edge",
+                    _of("method", method, name, names),
+                    _of("rotation", rotation, name, names),
+                    _of("normalize", normalize, name, names),
+                    _of("pad", pad, name, names) or "edge",
                 )
             )
         if default:
             numbers.append(None)
         else:
-            late = _of(latency, name, names)
+            late = _of("latency", latency, name, names)
+            if isinstance(late, (int, float)) and late == 0:
+                late = None
             numbers.append(
-                (0.0 if late is None else late, _of(tolerance, name, names),
-                 _of(max_gap, name, names))
+                (late, _of("tolerance", tolerance, name, names),
+                 _of("max_gap", max_gap, name, names))
             )  # fmt: skip
     clocks = _each("times", times, names)
     episodes = _each("episode_offsets", episode_offsets, names)
-    result = _sample_windows(
-        (*streams.values(), *clocks, *episodes, anchors, anchor_times, anchor_episode),
-        tuple(numbers),
-        names=_names(names, len(clocks), len(episodes)),
-        keys=tuple(keys),
-        clocks=len(clocks),
-        episodes=len(episodes),
-        fps=fps,
-        dtype=dtype,
-        time_unit=time_unit,
-        backend=backend,
-    )
+    called = _names(names, len(clocks), len(episodes))
+    try:
+        result = _sample_windows(
+            (*streams.values(), *clocks, *episodes, anchors, anchor_times, anchor_episode),
+            tuple(numbers),
+            names=called,
+            keys=tuple(keys),
+            clocks=len(clocks),
+            episodes=len(episodes),
+            fps=fps,
+            dtype=dtype,
+            time_unit=time_unit,
+            backend=backend,
+        )
+    except TypeError as e:
+        raise name_numbers(
+            e, lambda i, field: f"{('latency', 'tolerance', 'max_gap')[field]} of {called[i]}"
+        ) from None
     if single:
         return Windows(*result)
     parts = iter(result if isinstance(result, tuple) else (result,))
@@ -479,11 +518,25 @@ def _listed(label: str, name: str, deltas: Any) -> tuple[Any, ...]:
         ) from None  # fmt: skip
 
 
-def _of(option: Any, name: str, names: Sequence[str]) -> Any:
-    """An option for one key: a mapping whose keys are those of data is by key."""
-    if isinstance(option, Mapping) and option and set(option) <= set(names):
-        option = option.get(name)
-    return tuple(option.items()) if isinstance(option, dict) else option
+def _of(option: str, given: Any, name: str, names: Sequence[str]) -> Any:
+    """An option for one key: a mapping is by key, but one of rotations may be by columns."""
+    if not isinstance(given, Mapping):
+        return given
+    unknown = [key for key in given if key not in names]
+    if not unknown:
+        given = given.get(name)
+        return tuple(given.items()) if isinstance(given, Mapping) else given
+    if option == "rotation" and all(map(_are_columns, given)):
+        return tuple(given.items())
+    got = ", ".join(map(repr, unknown))
+    if names == ("",):
+        raise TypeError(f"{option} has {got}, but data is a single array, without keys")
+    columns = ", or columns" if option == "rotation" else ""
+    raise ValueError(f"{option} has {got}, expected keys of data ({', '.join(names)}){columns}")
+
+
+def _are_columns(x: Any) -> bool:
+    return not isinstance(x, str) or re.fullmatch(r"[-\d:]+", x) is not None
 
 
 def _each(name: str, given: Any, names: Sequence[str]) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ and launches on the caller's current stream.
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import inspect
 import threading
@@ -290,7 +291,11 @@ class Op:
         return device, metas
 
     def _mixed(self, names: Sequence[str], arrays: Sequence[Any]) -> TypeError:
-        got = [where(n, x) for n, x in zip(names, arrays, strict=False) if x is not None]
+        got = []
+        for name, x in zip(names, arrays, strict=False):
+            with contextlib.suppress(TypeError):  # of lists, which go anywhere
+                if x is not None:
+                    got.append(where(name, x))
         return TypeError(
             f"{self.name} takes arrays of one framework on one device, got {', '.join(got)}"
         )
@@ -313,6 +318,8 @@ class Op:
         """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
         lead = _first(arrays) if self.variadic else arrays[0]
         names = self.names(options)
+        if self.arrays[0] in self.host and isinstance(lead, (list, tuple, *_NUMBER)):
+            return self._of_numbers(arrays, options, scalars)
         try:
             found = framework(type(lead))
         except TypeError as e:
@@ -323,14 +330,16 @@ class Op:
         def conform(name: str, x: Any) -> Any:
             if x is None:
                 return None
+            scalar = name.partition("[")[0] in self.scalars
             if isinstance(x, (list, tuple)) and x is not lead:
                 try:
-                    x = np.asarray(x, float if name in self.scalars else None if len(x) else int)
+                    x = np.asarray(x, float if scalar else None if len(x) else int)
                 except (TypeError, ValueError):
                     raise TypeError(
                         f"{self.name}: {name} is {x!r}, expected a number or one for each row"
+                        + " (a pair is a tuple)" * scalar
                     ) from None
-            if type(x) is np.ndarray and self.of_host(name):
+            if type(x) is np.ndarray and (scalar or self.of_host(name)):
                 return x if found is None else found.from_numpy(x, device)
             try:
                 same = framework(type(x)) is found
@@ -342,11 +351,10 @@ class Op:
 
         arrays = tuple(conform(n, x) for n, x in zip(names, arrays, strict=False))
         if scalars is not None:
-            named = self.scalars * len(scalars) if self.variadic else self.scalars
-            scalars = tuple(
-                _map_arrays(functools.partial(conform, n), x)
-                for n, x in zip(named, scalars, strict=False)
-            )
+            named = self.scalars
+            if self.variadic:
+                named = tuple(f"{named[0]}[{i}]" for i in range(len(scalars)))
+            scalars = tuple(_conformed(conform, *x) for x in zip(named, scalars, strict=True))
         if found is None:
             arrays = tuple(map(self._taken_in, arrays))
             if scalars is not None:
@@ -358,6 +366,23 @@ class Op:
             return jax.call(self, found, arrays, _hashable(options), scalars)
         return self(arrays, options, scalars)
 
+    def _of_numbers(self, arrays: tuple[Any, ...], options: Any, scalars: Any) -> Any:
+        """A call whose first argument is a number or a list: it goes to where the others lie."""
+        lead, *others = arrays
+        try:
+            first: Any = np.asarray(lead)
+        except ValueError:
+            raise TypeError(
+                f"{self.name}: {self.arrays[0]} has rows of different lengths, expected a rectangle"
+            ) from None
+        for x in others:
+            if hasattr(x, "__dlpack__") and (found := framework(type(x))) is not None:
+                first = found.from_numpy(first, found.device(x))
+                break
+        result = self((first, *others), options, scalars)
+        number = isinstance(lead, _NUMBER) and type(result) is np.ndarray
+        return result[()] if number else result
+
     @staticmethod
     def _taken_in(x: Any) -> Any:
         return x if x is None or type(x) is np.ndarray else from_dlpack(x)
@@ -368,6 +393,7 @@ def _first(arrays: Sequence[Any]) -> Any:
     return next((x for x in arrays if x is not None), None)
 
 
+_NUMBER = (int, float, np.generic)
 _VECTORS = {"Vector": 1, "Matrix": 2}  # the axes of host arrays that travel as numbers
 _MOST_NUMBERS = 16
 
@@ -414,6 +440,13 @@ def _map_arrays(function: Callable[[Any], Any], x: Any) -> Any:
     if isinstance(x, tuple):
         return tuple(_map_arrays(function, part) for part in x)
     return function(x) if _is_array(x) else x
+
+
+def _conformed(conform: Callable[[str, Any], Any], name: str, x: Any) -> Any:
+    """The arrays among the scalars of a call, called by their places."""
+    if isinstance(x, tuple) and name.endswith("]") and name.count("[") == 1:
+        return tuple(_conformed(conform, f"{name}[{i}]", part) for i, part in enumerate(x))
+    return _map_arrays(functools.partial(conform, name), x)
 
 
 def _count_per_row(kinds: Any) -> int:

@@ -26,6 +26,7 @@ from .locate import (
     SUM,
     locate,
 )  # fmt: skip
+from .normalize import normalised
 from .rotation import CANONICAL, QUAT_WXYZ, as_stored, canonical, in_order, turn
 from .time import elapsed, interval, is_nan, minus, position, stamp
 
@@ -308,13 +309,11 @@ def hermite(method, lefts, rights, ratio, weight, w, far_left, left, y0, y1, rig
 
 
 @inline
-def normalised(x, affine, size, column, C):
-    """clip((x - shift) * scale + offset, low, high), each for every column."""
+def normalised_in(column, x, affine, size, C):
+    """A number of a column by the statistics of that column."""
     a = row(affine, 0, 5 * size, C)
     i = 0 if size == 1 else column % size
-    y = (x - a[i]) * a[size + i] + a[2 * size + i]
-    low, high = a[3 * size + i], a[4 * size + i]
-    return low if y < low else high if y > high else y
+    return normalised(x, a[i], a[size + i], a[2 * size + i], a[3 * size + i], a[4 * size + i])
 
 
 # ------------------------------------------------------------------------------------- reductions
@@ -379,7 +378,7 @@ def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
             at = d + c + c // 3 * gap
             v = r[c]
             if affine != 0:
-                v = normalised(v, affine, part.affine_size, at, C)
+                v = normalised_in(at, v, affine, part.affine_size, C)
             put(part.y, out, y + at, v)
     return defined
 
@@ -439,7 +438,7 @@ def part_target(stream, part, memory, target, room, C, W):
                 else:
                     v = reduced(method, x_code, data, start, lo, count, step, d, clock, C)
                     if affine != 0:
-                        v = normalised(v, affine, part.affine_size, d, C)
+                        v = normalised_in(d, v, affine, part.affine_size, C)
                     put(y_code, out, y + d, v)
     elif affine == 0 and (w == 0 or method == LINEAR):
         sampled(part, data, x0, x1, w, out, y, C)
@@ -471,7 +470,7 @@ def part_target(stream, part, memory, target, room, C, W):
                     else:
                         v = v + w * (v1 - v)
                 if affine != 0:
-                    v = normalised(v, affine, part.affine_size, d, C)
+                    v = normalised_in(d, v, affine, part.affine_size, C)
                 put(y_code, out, y + d, v)
     return index, w, ok
 
@@ -504,7 +503,7 @@ def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
                 first = g * part.stride + np.int64(part.column)
                 for d in range(first, first + part.width):
                     v = read(part.x, data, x0 + d, C)
-                    put(part.y, out, y + d, normalised(v, affine, part.affine_size, d, C))
+                    put(part.y, out, y + d, normalised_in(d, v, affine, part.affine_size, C))
 
     return full if LEVEL.dtype == "1" else plain
 
