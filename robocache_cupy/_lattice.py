@@ -11,7 +11,7 @@ import numpy as np
 
 from ._core.array import Meta
 from ._core.check import NotDense, dtype_of
-from ._core.kernel import Value, Values
+from ._core.kernel import Out, Value, Values
 from ._core.time import width
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -116,8 +116,13 @@ class Clouds(NamedTuple):
     batched: bool
     rows: int
     most: int  # points in a cloud
-    double: bool
+    dtype: str
+    plain: bool  # floats that lie together, from a multiple of 16 bytes on
     fields: dict[str, Any]
+
+    @property
+    def computed(self) -> str:
+        return "float64" if self.dtype == "float64" else "float32"
 
 
 def clouds_of(points: Meta, lengths: Any, mask: Any, transform: Any = None) -> Clouds:
@@ -153,7 +158,23 @@ def clouds_of(points: Meta, lengths: Any, mask: Any, transform: Any = None) -> C
             "mask_step": mask.strides[-1],
         }
     fields |= transform_fields("transform", transform, B)
-    return Clouds(batched, B, N, points.dtype == "float64", fields)
+    plain = (
+        points.dtype == "float32"
+        and points.strides[-1:] == (1,)
+        and fields["row"] == 3
+        and points.misaligned == 0
+        and fields["batch"] % 4 == 0
+        and mask is None
+        and transform is None
+    )
+    return Clouds(batched, B, N, points.dtype, plain, fields)
+
+
+def clouds_in(points: Out) -> Clouds:
+    """Point clouds that a plan makes itself: ``[B, N, 3]``."""
+    B, N, _ = points.shape
+    fields = {"points": points, "clouds": B, "most": N, "row": 3, "batch": 3 * N}
+    return Clouds(True, B, N, points.dtype, points.dtype == "float32" and N % 4 == 0, fields)
 
 
 def transform_fields(name: str, transform: Any, B: int) -> dict[str, Any]:
@@ -176,7 +197,7 @@ def transform_fields(name: str, transform: Any, B: int) -> dict[str, Any]:
 
 
 def lattice_fields(
-    grid: tuple[int, int, int], voxel_size: Any, origin: Any, B: int, double: bool
+    grid: tuple[int, int, int], voxel_size: Any, origin: Any, B: int, dtype: str
 ) -> dict[str, Any]:
     """The fields that describe the voxels."""
     if type(voxel_size) is Meta:
@@ -194,4 +215,4 @@ def lattice_fields(
             "origins_width": width(origin.dtype),
         }
         origin = 0.0
-    return fields | {"lattice": lattice(voxel_size, origin, double)}
+    return fields | {"lattice": lattice(voxel_size, origin, dtype == "float64")}

@@ -182,12 +182,36 @@ def voxelize_point_cloud(
     """
     grid = grid_of(grid_size)
     one_of("out_of_bounds", out_of_bounds, ("drop", "clamp"))
-    names, dtypes = _reductions(reduce, dtype)
     clouds = clouds_of(points, lengths, mask, transform)
+    fields = lattice_fields(grid, voxel_size, origin, clouds.rows, clouds.dtype)
+    fields["clamped"] = int(out_of_bounds == "clamp")
+    return dense(
+        clouds, fields, grid, reduce, dtype, features, return_counts, channels_first, fill_value,
+        deterministic, out, moving=transform is not None,
+    )  # fmt: skip
+
+
+def dense(
+    clouds: Clouds,
+    fields: dict[str, Any],
+    grid: tuple[int, int, int],
+    reduce: Any,
+    dtype: Any,
+    features: Meta | None,
+    return_counts: bool,
+    channels_first: bool,
+    fill_value: Any,
+    deterministic: bool,
+    out: Meta | None,
+    moving: bool = False,
+    before: Sequence[Launch] = (),
+    scratch: Sequence[Out] = (),
+) -> Plan:
+    """The plan that reduces clouds on a lattice. `before` is launched first, to make the clouds."""
+    names, dtypes = _reductions(reduce, dtype)
     B, N = clouds.rows, clouds.most
-    common = clouds.fields | lattice_fields(grid, voxel_size, origin, B, clouds.double)
-    common["clamped"] = int(out_of_bounds == "clamp")
-    if return_counts and "counts" not in names:
+    common = clouds.fields | fields
+    if return_counts:
         names, dtypes = [*names, "counts"], [*dtypes, "int32"]
 
     moved: Out | None = None
@@ -195,18 +219,20 @@ def voxelize_point_cloud(
     if features is not None and not of_features:
         raise ValueError(f"features are given, which reduce={reduce!r} does not take")
     if of_features:
-        if features is None and transform is not None:
-            moved = Out((B, N, 3), "float64" if clouds.double else "float32")
+        if features is None and moving:
+            moved = Out((B, N, 3), clouds.computed)
             common["moved"] = moved
-        common |= _feature_fields(clouds, points, features, moved)
-    x = features or moved or points
+        common |= _feature_fields(clouds, features, moved)
+    x = clouds.dtype if features is None else features.dtype
+    if moved is not None:
+        x = moved.dtype
     C = common.get("channels", 0)
 
     lead = (B,) if clouds.batched else ()
     voxels = math.prod(grid)
     outputs: dict[str, Out | Meta] = {}
     for name, given in zip(names, dtypes, strict=True):
-        outputs[name] = _output(name, given, lead, grid, x.dtype, C, channels_first)
+        outputs[name] = _output(name, given, lead, grid, x, C, channels_first)
     if out is not None:
         if len(outputs) > 1:
             raise ValueError(f"out is given, and the results are several: {', '.join(outputs)}")
@@ -217,18 +243,17 @@ def voxelize_point_cloud(
         inner(out, 0)
         outputs[name] = out
 
-    sort, reductions, scratch = _slabs(clouds, voxels, common, names, moved)
-    launches = []
+    sort, reductions, sorted_points = _slabs(clouds, voxels, common, names)
+    launches = list(before)
     for begin in range(0, voxels, common["slabs"] << common["bits"]):
         common["first"] = begin
         launches.append(sort(common))
         for name, made in outputs.items():
             launches.append(
-                reductions(
-                    common, name, made, x.dtype, C, channels_first, fill_value, deterministic
-                )
+                reductions(common, name, made, x, C, channels_first, fill_value, deterministic)
             )
-    return Plan(outputs, launches, scratch, "Voxels")
+    made_too = [*scratch, sorted_points] + ([moved] if moved is not None else [])
+    return Plan(outputs, launches, made_too, "Voxels")
 
 
 def _takes_features(name: str) -> bool:
@@ -281,17 +306,17 @@ def _output(
     return Out(shape, asked)
 
 
-def _feature_fields(
-    clouds: Clouds, points: Meta, features: Meta | None, moved: Out | None
-) -> dict[str, Any]:
+def _feature_fields(clouds: Clouds, features: Meta | None, moved: Out | None) -> dict[str, Any]:
     if features is None:
         if moved is not None:
             return {"features": moved, "channels": 3, "feature_row": 3,
                     "feature_batch": 3 * clouds.most}  # fmt: skip
-        return {"features": points, "channels": 3, "feature_row": clouds.fields["row"],
+        return {"features": clouds.fields["points"], "channels": 3,
+                "feature_row": clouds.fields["row"],
                 "feature_batch": clouds.fields["batch"]}  # fmt: skip
-    if features.shape[:-1] != points.shape[:-1] or len(features.shape) != len(points.shape):
-        expected = ", ".join(map(str, (*points.shape[:-1], "C")))
+    lead = (clouds.rows, clouds.most) if clouds.batched else (clouds.most,)
+    if features.shape[:-1] != lead or len(features.shape) != len(lead) + 1:
+        expected = ", ".join(map(str, (*lead, "C")))
         raise ValueError(f"features has shape {features.shape}, expected ({expected})")
     if 0 not in features.shape and features.shape[-1] > 1 and features.strides[-1] != 1:
         raise NotDense(features)
@@ -303,9 +328,7 @@ def _feature_fields(
     }
 
 
-def _slabs(
-    clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[str], moved: Out | None
-) -> Any:
+def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[str]) -> Any:
     """How the points are sorted: the makers of the launches, and the scratch they need."""
     B, N = clouds.rows, clouds.most
     bits = _FEATURE_BITS
@@ -326,21 +349,10 @@ def _slabs(
         lane_bits += 1
     common |= {"chunks": chunks, "chunk": chunk, "bits": bits, "slabs": slabs, "sorted": sorted_points,
                "lane_bits": lane_bits}  # fmt: skip
-    points = clouds.fields["points"]
-    plain = (
-        points.dtype == "float32"
-        and points.strides[-1:] == (1,)
-        and common["row"] == 3
-        and points.misaligned == 0
-        and (not clouds.batched or common["batch"] % 4 == 0)
-        and not common.get("moving")
-        and not common.get("mask")
-        and moved is None
-        and voxels < 2**31
-    )
+    plain = clouds.plain and voxels < 2**31
 
     def sort(fields: dict[str, Any]) -> Launch:
-        return _launch(_sort, (points.dtype, int(plain)), fields, B * chunks, chunk, 512)
+        return _launch(_sort, (clouds.dtype, int(plain)), fields, B * chunks, chunk, 512)
 
     def reduce(
         fields: dict[str, Any], name: str, out: Any, x: str, C: int, channels_first: bool,
@@ -372,8 +384,7 @@ def _slabs(
         fields["kind"] = int(name == "min")
         return _launch(_extreme, (x,), fields, items, weight, 256)
 
-    scratch = [sorted_points] + ([moved] if moved is not None else [])
-    return sort, reduce, scratch
+    return sort, reduce, sorted_points
 
 
 def _launch(
@@ -466,7 +477,7 @@ def voxel_indices(
     grid = grid_of(grid_size)
     one_of("out_of_bounds", out_of_bounds, ("drop", "clamp"))
     clouds = clouds_of(points, lengths, mask, transform)
-    fields = clouds.fields | lattice_fields(grid, voxel_size, origin, clouds.rows, clouds.double)
+    fields = clouds.fields | lattice_fields(grid, voxel_size, origin, clouds.rows, clouds.dtype)
     fields["clamped"] = int(out_of_bounds == "clamp")
     fields["out"] = out = Out(points.shape, "int32")
     items = clouds.rows * clouds.most

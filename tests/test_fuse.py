@@ -863,6 +863,22 @@ def test_errors_name_the_stream_and_the_argument(stream, error, message):
         (lambda: rc.fuse_multimodal({"a": (Y, S)}, Q, Q), TypeError, "streams and tgt_times"),
         (lambda: rc.fuse_multimodal({"a": (Y, S)}, Q, tgt_times=Q), TypeError, "tgt_times"),
         (lambda: rc.fuse_multimodal(Y, S, Y, S), TypeError, "4 arrays"),
+        (lambda: rc.fuse_multimodal(None, Q), TypeError, "streams is NoneType, expected"),
+        (lambda: rc.fuse_multimodal(5, tgt_times=Q), TypeError, "streams is int, expected"),
+        (lambda: rc.fuse_multimodal(Y, tgt_times=Q), TypeError, "streams is one ndarray"),
+        (lambda: rc.fuse_multimodal(Stream(Y, S), Q), TypeError, "streams is one Stream, expect"),
+        (lambda: rc.fuse_multimodal(Stream(Y, S), tgt_times=Q), TypeError, "streams is one Str"),
+        (lambda: rc.fuse_multimodal({"a": (Y, S[:2])}, Q), ValueError,
+         r"^streams\['a'\]: times has shape \(2,\), expected 4 stamps"),
+        (lambda: rc.fuse_multimodal({"a": Stream(Y[:, :4].astype(int), S, rotation="angle")}, Q),
+         TypeError, "dtype int64, expected a float for rotations"),
+        (lambda: rc.fuse_multimodal({"a": Stream(Y, S, extrapolate=["hold", 0.0])}, Q), TypeError,
+         r"^fuse_multimodal: extrapolate of streams\['a'\] is \['hold', 0.0\]"),
+        (lambda: rc.fuse_multimodal({"b": (Y, S), "a": Stream(Y, S, latency=["x"])}, Q), TypeError,
+         r"latency of streams\['a'\] is \['x'\]"),
+        (lambda: rc.fuse_multimodal({"a": Stream(Y, S, fill_value=[1.0, 2.0])}, Q), TypeError,
+         r"streams\['a'\]: fill_value is an array of shape \(2,\)"),
+        (lambda: rc.fuse_multimodal({"a": (Y, S)}, hz=["x"]), TypeError, r"hz is \['x'\]"),
         (lambda: rc.fuse_multimodal({"a": (Y, S)}, Q, layout="list"), ValueError,
          "layout is 'list'.*'concat' or 'dict'"),
         (lambda: rc.fuse_multimodal({"a": (Y, S)}, Q, layout="dict", out=np.zeros((3, 8))),
@@ -889,7 +905,9 @@ def test_errors_name_the_stream_and_the_argument(stream, error, message):
         (lambda: rc.time_grid(hz=3), TypeError, "time_grid needs"),
         (lambda: rc.time_grid(S, hz=-3), ValueError, "hz is -3"),
         (lambda: rc.time_grid(None, hz=3), TypeError, "times0|times"),
-        (lambda: rc.time_grid([0, 1], hz=3), TypeError, "times"),
+        (lambda: rc.time_grid("ab", hz=3), TypeError, r"^time_grid: times\[0\] must be an array"),
+        (lambda: rc.time_grid(S, None, hz=3), TypeError, r"times\[1\] is None"),
+        (lambda: rc.time_grid(S, hz=["x"]), TypeError, r"^time_grid: hz is \['x'\]"),
         (lambda: rc.time_grid(np.zeros((2, 3, 4)), hz=3), ValueError, r"\(2, 3, 4\)"),
         (lambda: rc.time_grid(S, S.astype("i8"), hz=3), TypeError, "kinds of clock"),
     ],
@@ -898,6 +916,45 @@ def test_errors_of_a_call(call, error, message):
     with pytest.raises(error, match=message) as raised:
         call()
     assert "_fuse" not in str(raised.value)
+
+
+def test_a_time_grid_of_lists(lib):
+    np.testing.assert_array_equal(rc.time_grid([0.0, 1.0], hz=4), np.arange(5) / 4, strict=True)
+    mixed = lib.numpy(rc.time_grid([5, 105, 205], lib.array(np.array([0, 60, 200])), hz=20,
+                                   time_unit="ms"))  # fmt: skip
+    np.testing.assert_array_equal(mixed, [5, 55, 105, 155], strict=True)
+
+
+def test_streams_of_any_iterable():
+    expected = rc.fuse_multimodal([(Y, S), (Y, S)], Q)
+    for given in (lambda: ((Y, S) for _ in range(2)), lambda: {"a": (Y, S), "b": (Y, S)}.values()):
+        np.testing.assert_array_equal(rc.fuse_multimodal(given(), Q), expected, strict=True)
+        result = rc.fuse_multimodal(given(), tgt_times=Q, return_layout=True)
+        assert list(result.layout) == ["stream0", "stream1"]
+        np.testing.assert_array_equal(result.values, expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Stream(Y[None], S[None], lengths=np.array([3])),
+        Stream(Y, S, offsets=np.array([0, 3])),
+        Stream(Y[None], S[None], latency=np.array([0.25]), method="pchip"),
+    ],
+)
+def test_one_row_with_numbers_of_its_own_serves_all(lib, one):
+    tgt = np.array([[0.5, 1.0], [2.5, 9.0]])
+    batch = Stream(B243, B24)
+    assert_each_is_alone(lib, {"a": batch, "one": one}, tgt, 2)
+    assert_each_is_alone(lib, {"one": one}, tgt, 2)
+
+
+def test_lists_in_a_mixture_of_frameworks():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"\['a'\].data \(numpy on cpu\), tgt_times \(torch"):
+        rc.fuse_multimodal({"a": (Y, S.tolist())}, torch.tensor(Q))
+    with pytest.raises(TypeError, match=r"asof_index .* src \(numpy on cpu\), tgt \(torch on cpu"):
+        rc.asof_index(S, torch.tensor(Q), lengths=[4])
 
 
 def test_a_mixture_of_frameworks_is_refused():

@@ -205,13 +205,33 @@ def test_sizes_of_zero(lib):
         ({"period": "2"}, "period is '2'"),
         ({"left": [1.0, 2.0]}, r"left is an array of shape \(2,\), expected a number"),
         ({"right": "hold"}, "right is 'hold', expected a number"),
-        ({"x": [1.0]}, "x must be an array, got list"),
+        ({"x": "1"}, "x must be an array, got str"),
+        ({"x": None}, "x must be an array, got NoneType"),
+        ({"x": [[1], [1, 2]]}, "x has rows of different lengths"),
+        ({"x": 1j}, "x must be an array, got complex"),
     ],
 )
 def test_errors_name_the_argument(given, error):
     given = {"x": np.zeros(3), "xp": np.arange(3.0), "fp": np.zeros(3), **given}
     with pytest.raises((TypeError, ValueError), match=error):
         interp(**given)
+
+
+@pytest.mark.parametrize("x", [2.5, 2, True, np.float32(0.5), [0.5, 2.5], [[1], [2]], []])
+def test_numbers_and_lists(x):
+    xp, fp = [1, 2, 3], [3.0, 2.0, 0.0]
+    got, expected = interp(x, xp, fp, left=-1), np.interp(x, xp, fp, left=-1)
+    assert type(got) is type(expected)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_numbers_and_lists_go_to_the_arrays(lib):
+    xp, fp = np.arange(3.0), np.array([0.0, 10.0, 40.0])
+    for x, expected in ((1.5, 25.0), ([0.5, 9.0], [5.0, 40.0])):
+        for points, values in ((lib.array(xp), lib.array(fp)), (xp.tolist(), lib.array(fp))):
+            got = interp(x, points, values)
+            assert type(got) is type(lib.array(fp)) or lib.name == "numpy"
+            np.testing.assert_array_equal(lib.numpy(got), expected)
 
 
 def test_new_numbers_make_no_new_plan():

@@ -276,3 +276,12 @@ def test_random_latency_without_jitter_and_below_zero():
 def test_random_latency_errors(mean, jitter, said):
     with pytest.raises(ValueError, match=said):
         random_latency(0, mean, jitter, 3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "jitter", "said"),
+    [(".05", 0.1, "mean is '.05'"), (0.1, None, "jitter is None"), (0.1, [0.1], "jitter is")],
+)
+def test_random_latency_takes_numbers(mean, jitter, said):
+    with pytest.raises(TypeError, match=said):
+        random_latency(0, mean, jitter, 3)

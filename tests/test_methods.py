@@ -1075,7 +1075,13 @@ Y, S, T = np.zeros((4, 8)), np.arange(4.0), np.arange(3.0)
         ({"rotation": "rotvec"}, ValueError, r"features of shape \(8,\).*\(3,\).*'rotvec'"),
         ({"rotation": 5}, TypeError, "rotation is 5"),
         ({"rotation": {"0:3": "quat_xyzw"}}, ValueError, "'quat_xyzw' takes 4 columns.*are 3"),
-        ({"rotation": {"3:3": "rotvec"}}, ValueError, "'rotvec' takes 3 columns.*are 0"),
+        ({"rotation": {"3:3": "rotvec"}}, ValueError, "columns 3:3 of 8 are none"),
+        ({"rotation": ["quat_xyzw"]}, TypeError, r"rotation is \('quat_xyzw',\), expected a name"),
+        ({"rotation": {"3:20": "quat_xyzw"}}, ValueError, "columns 3:20 reach beyond the 8"),
+        ({"method": [("8:9", "previous")]}, ValueError, "columns 8:9 reach beyond the 8"),
+        ({"method": [("-9:2", "previous")]}, ValueError, "columns -9:2 reach beyond the 8"),
+        ({"method": [("5:2", "previous")]}, ValueError, "columns 5:2 of 8 are none"),
+        ({"method": [(slice(0.5, 2), "previous")]}, ValueError, "are no columns"),
         ({"rotation": {"0:4": "euler"}}, ValueError, "rotation.* is 'euler'"),
         ({"rotation": {"0:4": "quat_xyzw", "2:6": "quat_wxyz"}}, ValueError, "column 2 twice"),
         ({"rotation": {"0:7": "pos_quat_xyzw"}}, ValueError, "rotation.* is 'pos_quat_xyzw'"),
@@ -1099,6 +1105,14 @@ Y, S, T = np.zeros((4, 8)), np.arange(4.0), np.arange(3.0)
             r"statistics of shape \(3, 8\)",
         ),
         ({"normalize": (STATS, "zscore")}, ValueError, "mode is 'zscore'"),
+        ({"normalize": (5, "mean_std")}, TypeError, r"normalize is \(5, 'mean_std'\), expected"),
+        ({"normalize": STATS}, TypeError, "normalize is statistics without a mode"),
+        (
+            {"normalize": (rc.normalization(scale=2), "mean_std")},
+            TypeError,
+            "normalize is .*Normalization has its mode",
+        ),
+        ({"extrapolate": ["hold", 0.0]}, TypeError, r"extrapolate is \['hold', 0.0\].*tuple"),
         ({"method": "mean", "dtype": "int8"}, TypeError, "dtype is int8"),
         ({"method": "mean", "out": np.zeros((3, 7))}, ValueError, r"out has shape \(3, 7\)"),
         (
@@ -1115,16 +1129,96 @@ def test_errors_name_the_argument(options, error, message):
 
 def test_integers_are_no_rotations():
     y = np.zeros((4, 4), np.int32)
-    for options in ({"method": "nearest"}, {"dtype": np.float32}):
-        with pytest.raises(TypeError, match=r"dtype int32.*rotation"):
+    for options in ({}, {"method": "nearest"}, {"dtype": np.float32}):
+        with pytest.raises(TypeError, match=r"dtype int32, expected a float for rotations"):
             rc.resample_trajectories(y, S, T, rotation="quat_xyzw", **options)
 
 
+@pytest.mark.parametrize("columns", [25, 60, 200])
+def test_columns_in_turns(lib, columns):
+    ways = ("linear", "previous", "pchip")
+    y, src = rng(columns).standard_normal((2, 6, columns)), np.tile(np.arange(6.0), (2, 1))
+    tgt = np.array([-1.0, 0.0, 0.5, 3.25, 5.0, 7.0])
+    method = [(k, ways[k % 3]) for k in range(columns)]
+    options = {"fill_value": -9.0, "normalize": rc.normalization(scale=np.arange(1.0, columns + 1))}
+    got = resample(lib, y, src, tgt, method=method, **options)
+    for k, way in enumerate(ways):
+        expected = resample(lib, y, src, tgt, method=way, **options)
+        real = expected.valid[..., None] | (way == "previous")  # fill_value goes by column
+        assert_same_bits(
+            np.where(real, got.values[..., k::3], 0), np.where(real, expected.values[..., k::3], 0)
+        )
+
+
+def test_rotations_in_turns(lib):
+    y, src = rng(3).standard_normal((2, 6, 65)), np.tile(np.arange(6.0), (2, 1))
+    tgt = np.array([0.5, 3.25])
+    rotation = {f"{5 * k}:{5 * k + 4}": "quat_xyzw" for k in range(13)}
+    got = resample(lib, y, src, tgt, rotation=rotation)
+    for k in range(13):
+        own = resample(lib, y[..., 5 * k : 5 * k + 5], src, tgt, rotation={"0:4": "quat_xyzw"})
+        assert_same_bits(got.values[..., 5 * k : 5 * k + 5], own.values)
+
+
 def test_more_kinds_of_columns_than_a_launch_takes():
-    y = np.zeros((4, 60))
-    method = [(k, "nearest") for k in range(0, 60, 2)]
-    with pytest.raises(ValueError, match=r"data has 60 kinds of columns.*streams"):
+    y = np.zeros((4, 200))
+    ways = rng(0).choice(["linear", "previous", "next"], 200)
+    method = [(k, str(way)) for k, way in enumerate(ways)]
+    with pytest.raises(ValueError, match=r"data has \d+ groups.*more than the 24.*order its col"):
         rc.resample_trajectories(y, S, T, method=method)
+    with pytest.raises(ValueError, match=r"data has \d+ groups.*more than the 24.*order its col"):
+        rc.sample_windows(y, [0, 4], [1], delta_timestamps=[0.5], times=S, method=method)
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest", "previous"])
+def test_a_rotation_of_no_length_that_is_not_turned(lib, method):
+    quat = np.tile([0.0, 0.0, 0.0, 1.0], (5, 1))
+    quat[2] = quat[4] = 0
+    tgt = np.array([2.0, 6.0, 2.0 + 1e-9, 1.5])
+    got = lib_quaternions(lib, quat, np.arange(5.0), tgt, method=method, tolerance=2.0)
+    assert not got.values[:2].any()  # hit, held
+    assert got.valid[:2].all()
+    assert got.valid[2:].tolist() == [method != "linear"] * 2
+
+
+def test_fill_value_stands_in_the_part_that_is_not_valid(lib):
+    poses = np.ones((2, 7))
+    poses[:, 3:] = [[0, 0, 0, 1], [0, 0, 0, 0]]
+    given = map(lib.array, (poses, np.arange(2.0), np.array([0.5])))
+    got = rc.interpolate_poses(*given, fill_value=-9.0, return_valid=True)
+    assert lib.numpy(got.values).tolist() == [[1, 1, 1, -9, -9, -9, -9]]
+    assert lib.numpy(got.valid).tolist() == [False]
+
+
+def lib_quaternions(lib, quat, src, tgt, method, **options):
+    method = {"linear": "slerp"}.get(method, method)
+    given = map(lib.array, (quat, src, tgt))
+    got = rc.interpolate_quaternions(*given, method=method, return_valid=True, **options)
+    return type(got)(*map(lib.numpy, got))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: rc.interpolate_poses(np.zeros((4, 6)), S, T), ValueError,
+         r"^poses has features of shape \(6,\)"),
+        (lambda: rc.interpolate_quaternions(np.zeros((4, 6)), S, T), ValueError,
+         r"^quat has features of shape \(6,\)"),
+        (lambda: rc.interpolate_quaternions(np.zeros((4, 4)), S[:3], T), ValueError,
+         r"for quat of shape \(4, 4\)"),
+        (lambda: rc.interpolate_quaternions([1.0], S, T), TypeError,
+         "^interpolate_quaternions: quat must be an array"),
+        (lambda: rc.interpolate_poses(np.zeros((4, 7), int), S, T), TypeError,
+         "^poses has dtype int64, expected a float"),
+        (lambda: rc.interpolate_poses(np.zeros((4, 7)), S, T, rotation="angle"), TypeError,
+         "rotation is what format says"),
+        (lambda: rc.interpolate_quaternions(np.zeros((4, 4)), S, T, rotation="angle"), TypeError,
+         "rotation is what order says"),
+    ],
+)  # fmt: skip
+def test_errors_in_the_words_of_the_function(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_no_columns_at_all():

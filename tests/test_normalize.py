@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import robocache_cupy as rc
 from robocache_cupy._core.plan import Op
 from robocache_cupy.normalize import (
     CONVENTIONS,
@@ -728,6 +729,67 @@ def test_statistics_of_any_framework(lib):
 STATS = {"mean": [0.0, 1.0], "std": [1.0, 2.0], "q01": [0.0, 0.0], "q99": [1.0, 1.0]}
 
 
+CHANNELS = {"mean": np.array([0.5, 1.0, -2.0]).reshape(3, 1, 1),
+            "std": np.array([0.25, 2.0, 4.0]).reshape(3, 1, 1)}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+@pytest.mark.parametrize("size", [(4, 5), (1, 7), (3, 3), (8, 8)])
+def test_statistics_of_channels_that_come_first(lib, dtype, size):
+    image = rng(0).integers(0, 255, (6, 3, *size)).astype(dtype)
+    to = "float32" if dtype == "uint8" else dtype
+    per_channel = [normalization({k: v[c, 0, 0] for k, v in CHANNELS.items()}) for c in range(3)]
+    expected = np.stack(
+        [normalize(image[:, c], per_channel[c], dtype=to) for c in range(3)], axis=1
+    )
+    n = normalization(CHANNELS)
+    assert_same_bits(lib.numpy(normalize(lib.array(image), n, dtype=to)), expected)
+    assert_same_bits(lib.numpy(normalize(lib.array(image[0]), n, dtype=to)), expected[0])
+    back = unnormalize(normalize(lib.array(image), n, dtype=to), n)
+    np.testing.assert_allclose(lib.numpy(back), image, rtol=1e-5, atol=1e-4)
+
+    x, t = lib.array(image), lib.array(np.arange(6.0))
+    got = rc.resample_trajectories(x, t, t, normalize=n, dtype=to)
+    assert_same_bits(lib.numpy(got), expected)
+    got = rc.fuse_multimodal({"camera": rc.Stream(x, t, normalize=n)}, t, dtype=to, layout="dict")
+    assert_same_bits(lib.numpy(got["camera"]), expected)
+    got = rc.sample_windows(x, [0, 6], [2], delta_indices=[-1, 0, 1], normalize=n, dtype=to)
+    assert_same_bits(lib.numpy(got.values), expected[None, 1:4])
+
+
+def test_a_mask_and_bounds_of_channels(lib):
+    n = normalization(CHANNELS, clip=1.0, mask=np.array([True, False, True]).reshape(3, 1, 1))
+    image = rng(1).standard_normal((2, 3, 2, 2)) * 3
+    got = lib.numpy(normalize(lib.array(image), n))
+    expected = np.clip((image - CHANNELS["mean"]) * (1 / (CHANNELS["std"] + 1e-8)), -1, 1)
+    expected[:, 1] = image[:, 1]
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(6, 2, 4, 5), (10, 1), (3, 5), (4, 4, 3)])
+def test_channels_must_be_there(shape):
+    with pytest.raises(ValueError, match=r"expected \[..., 3, \*, \*\] for statistics of shape"):
+        normalize(np.zeros(shape), CHANNELS)
+    with pytest.raises(ValueError, match=r"statistics of shape \(3, 1, 1\).*broadcast"):
+        rc.sample_windows(np.zeros(shape), [0, shape[0]], [0], delta_indices=[0],
+                          normalize=normalization(CHANNELS))  # fmt: skip
+
+
+def test_windows_with_statistics_of_each_step():
+    x, n = rng(2).standard_normal((9, 2)), {"mean": np.ones((3, 2)), "std": np.full((3, 2), 2.0)}
+    with pytest.raises(ValueError, match=r"statistics of shape \(3, 2\).*normalize the result"):
+        rc.sample_windows(x, [0, 9], [4], delta_indices=[0, 1, 2], normalize=(n, "mean_std"))
+    windows = rc.sample_windows(x, [0, 9], [4], delta_indices=[0, 1, 2])
+    np.testing.assert_allclose(normalize(windows.values, n)[0], (x[4:7] - 1) / 2, rtol=1e-6)
+
+
+def test_where_a_statistic_is_wrong():
+    std = np.ones((3, 1, 1))
+    std[1] = -1
+    with pytest.raises(ValueError, match=r"std is -1.0 at \(1, 0, 0\), expected 0 or more"):
+        normalization({"mean": np.zeros((3, 1, 1)), "std": std})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -754,8 +816,8 @@ STATS = {"mean": [0.0, 1.0], "std": [1.0, 2.0], "q01": [0.0, 0.0], "q99": [1.0, 
          r"the statistics and mask have shapes \(2,\), \(2,\), \(3,\), expected one shape"),
         (lambda: normalization({"mean": [0, 0], "std": [1, 1, 1]}), ValueError,
          r"have shapes \(2,\), \(3,\), expected one shape"),
-        (lambda: normalization({"mean": np.zeros((3, 1, 1)), "std": 1}), ValueError,
-         r"stats\['mean'\] has shape \(3, 1, 1\), expected \[D\], \[1\] or \[T, D\]"),
+        (lambda: normalization({"mean": np.zeros((3, 0)), "std": 1}), ValueError,
+         r"stats\['mean'\] has shape \(3, 0\), expected \[D\], \[1\], \[T, D\] or \[C, 1, 1\]"),
         (lambda: normalization({"mean": "0", "std": 1}), TypeError, r"stats\['mean'\] is a str"),
         (lambda: normalization({"mean": [0, np.nan], "std": [1, 1]}), ValueError,
          "mean is nan in column 1, expected finite numbers"),

@@ -1386,6 +1386,55 @@ def test_errors_name_the_argument(change, error, message):
         rc.resample_trajectories(**arguments)
 
 
+@pytest.mark.parametrize("method", ["linear", "previous", "pchip", "mean"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lengths": [5]},
+        {"latency": np.array([0.25])},
+        {"offsets": [2, 7]},
+        {"lengths": [5], "assume_sorted": False, "check": True},
+        {"lengths": [4], "latency": np.array([1.0], "f4"), "fill_value": -1.0},
+    ],
+)
+def test_one_row_with_numbers_of_its_own_serves_all_targets(lib, method, options):
+    data, src = rng(1).standard_normal((8, 3)), np.arange(8.0)
+    if "assume_sorted" in options:
+        data[:5], src[:5] = data[4::-1].copy(), src[4::-1].copy()
+    if "offsets" not in options:
+        data, src = data[None], src[None]
+    tgt = np.array([[0.0, 1.5, 3.0], [2.0, 4.25, 9.0], [-1.0, 0.5, 6.0]])
+    got = [
+        lib.numpy(x)
+        for x in rc.resample_trajectories(
+            lib.array(data), lib.array(src), lib.array(tgt), method=method, return_valid=True,
+            **arrays(lib, options),
+        )
+    ]  # fmt: skip
+    for b in range(3):
+        alone = rc.resample_trajectories(
+            lib.array(data), lib.array(src), lib.array(tgt[b]), method=method, return_valid=True,
+            **arrays(lib, options),
+        )  # fmt: skip
+        for x, y in zip(got, alone, strict=True):
+            assert_same_bits(x[b], lib.numpy(y)[0])
+
+
+def test_one_row_of_lengths_does_not_serve_a_batch(lib):
+    data, src = np.zeros((3, 8, 1)), np.zeros((3, 8))
+    with pytest.raises(ValueError, match=r"lengths has shape \(1,\), expected \(3,\)"):
+        values(lib, data, src, np.zeros((3, 2)), lengths=[5])
+
+
+def test_without_stamps_three_axes_are_a_batch():
+    video, tgt = np.arange(60.0).reshape(10, 2, 3), np.array([0.05, 0.1])
+    assert rc.resample_trajectories(video, None, tgt, src_hz=10).shape == (10, 2, 3)
+    one = rc.resample_trajectories(video[None], None, tgt, src_hz=10)[0]
+    np.testing.assert_array_equal(
+        one, rc.resample_trajectories(video, np.arange(10) / 10, tgt), strict=True
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -143,6 +143,16 @@ def test_a_dict_names_its_rows():
     assert timing_report({}).names == ()
 
 
+@pytest.mark.parametrize("dtype", ["i8", "M8[ns]"])
+def test_the_smallest_integer_is_no_time(dtype):
+    times = np.array([0, 10**9, NAT, 2 * 10**9, NAT]).astype(dtype)
+    report = timing_report(times)
+    assert report.samples == [4]
+    assert report.nans == [1]
+    assert report.duration == [2.0]
+    assert report.backward_steps == [0]
+
+
 def test_positions():
     report = timing_report([0.0, 1.0, 5.0, 4.0, 4.5, 4.25, 4.75])
     assert report.longest_gap_at == [3]  # 4.0 ends the gap after 1.0, though it was read later

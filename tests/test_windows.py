@@ -936,7 +936,34 @@ TIMED = {"anchors": [0], "delta_timestamps": [0.0], "times": T}
         (INDEX | {"times": T}, "delta_indices are samples"),
         ({"anchors": [0], "delta_timestamps": [0.0]}, "needs either fps or times"),
         (TIMED | {"fps": 10}, "needs either fps or times"),
-        ({"anchors": [0], "delta_timestamps": [0.0], "fps": 0}, "fps is 0, expected a rate above"),
+        ({"anchors": [0], "delta_timestamps": [0.0], "fps": 0}, "fps is 0, expected a finite rate"),
+        ({"anchors": [0], "delta_timestamps": [0.0], "fps": np.inf}, "fps is inf, expected"),
+        ({"anchors": [0], "delta_timestamps": [0.0], "fps": "30"}, "fps is '30', expected a rate"),
+        (INDEX | {"delta_indices": {"a": ["1"]}}, r"data\['a'\].*delta_indices has '1', expected"),
+        (INDEX | {"delta_indices": {"a": [2**70]}}, r"delta_indices has 11.*, expected whole"),
+        (INDEX | {"delta_indices": {"a": [-(2**63)]}}, "delta_indices has -9.*, expected whole"),
+        (TIMED | {"delta_timestamps": ["a"]}, "delta_timestamps has 'a', expected numbers of sec"),
+        ({"anchors": [0], "delta_timestamps": [1e300], "fps": 10}, "delta_timestamps has 1e"),
+        (TIMED | {"anchor_times": [0.0], "anchor_episode": [0]}, "anchors and anchor_times both"),
+        (INDEX | {"latency": 0.1}, r"data\['a'\]: latency has no effect without times"),
+        (INDEX | {"latency": {"a": 0.1}}, r"data\['a'\]: latency has no effect without times"),
+        (INDEX | {"tolerance": 0.0}, "tolerance has no effect without times"),
+        (INDEX | {"max_gap": 1.0}, "max_gap has no effect without times"),
+        (INDEX | {"method": "pchip"}, "method has no effect without times"),
+        ({"anchors": [0], "delta_timestamps": [0.0], "fps": 10, "tolerance": 0.0},
+         "tolerance has no effect without times"),
+        (TIMED | {"method": "mean"}, r"data\['a'\].*'mean'.*delta_timestamps has one target"),
+        (TIMED | {"method": "sum", "delta_timestamps": [0.2, 0.1, 0.0]}, "timestamps descends"),
+        (TIMED | {"method": "max", "delta_timestamps": [0.0, 0.2, 0.1]}, "timestamps descends"),
+        (TIMED | {"latency": ["x"]}, r"^sample_windows: latency of data\['a'\] is \['x'\]"),
+        (TIMED | {"latency": {"c": 0.1}}, r"^latency has 'c', expected keys of data \(a\)$"),
+        (TIMED | {"method": {"c": "mean"}}, r"^method has 'c', expected keys of data \(a\)$"),
+        (TIMED | {"tolerance": {"a": 1, "c": 1}}, r"^tolerance has 'c', expected keys of data"),
+        (INDEX | {"pad": {"c": "zero"}}, r"^pad has 'c', expected keys of data"),
+        (INDEX | {"normalize": {"c": None}}, r"^normalize has 'c', expected keys of data"),
+        (INDEX | {"rotation": {"c": "angle"}}, r"^rotation has 'c', expected .* \(a\), or columns"),
+        (INDEX | {"rotation": {"0:1": "angle"}, "data": {"a": X.astype(int)}},
+         "dtype int64, expected a float for rotations"),
         ({"anchors": [0], "delta_timestamps": [0.0], "fps": float("nan")}, "fps is nan"),
         (INDEX | {"delta_indices": {"b": [0]}}, "b has deltas, but is not in data"),
         (INDEX | {"delta_indices": {"a": [0.5]}}, r"data\['a'\].*delta_indices has 0.5, expected"),
@@ -994,7 +1021,11 @@ def test_errors_name_the_key_and_the_argument(change, error):
     [
         ({"data": {"a": X, "b": X[:4]}}, r"data\['a'\] has 5, data\['b'\] has 4. Pass episode_off"),
         ({"times": {"a": T, "b": T}}, "times has several: pass anchor_times and anchor_episode"),
-        ({"episode_offsets": {"a": [0, 5], "b": [0, 5]}}, "pass anchor_episode"),
+        ({"episode_offsets": {"a": [0, 5], "b": [0, 5]}}, "pass anchor_times and anchor_episode"),
+        (
+            {"episode_offsets": {"a": [0, 5], "b": [0, 5]}, "anchor_episode": [0]},
+            "episode_offsets has one for each key: pass anchor_times and anchor_episode, or one set",
+        ),
     ],
 )
 def test_errors_between_keys(change, error):
@@ -1003,6 +1034,27 @@ def test_errors_between_keys(change, error):
     how = TIMED if "times" in call else INDEX
     with pytest.raises((TypeError, ValueError), match=error):
         rc.sample_windows(*args, **(how | call))
+
+
+def test_a_latency_of_zero_is_none():
+    for latency in (0, 0.0, {"a": 0}):
+        got = rc.sample_windows({"a": X}, [0, 5], [0], delta_indices=[0, 1], latency=latency)
+        np.testing.assert_array_equal(got["a"], X[None, :2])
+
+
+@pytest.mark.parametrize("columns", ["0:1", 0, -2])
+def test_rotations_by_columns_are_for_all_keys(columns):
+    data = {"a": np.array([[3.0, 0.0], [-3.0, 1.0]]), "b": np.array([[3.0, 5.0], [-3.0, 6.0]])}
+    how = {"delta_timestamps": [0.0, 0.5], "times": np.arange(2.0)}
+    got = rc.sample_windows(data, [0, 2], [0], rotation={columns: "angle"}, **how)
+    for key in data:
+        assert abs(got[key][0, 1, 0]) == pytest.approx(np.pi)
+        assert got[key][0, 1, 1] == data[key][:, 1].mean()
+
+
+def test_a_mapping_is_not_for_a_single_array():
+    with pytest.raises(TypeError, match="pad has 'a', but data is a single array"):
+        rc.sample_windows(X, [0, 5], [0], delta_indices=[0], pad={"a": "zero"})
 
 
 @pytest.mark.parametrize("deltas", [{}, {"a": [0]}, 3, np.array(3)])
