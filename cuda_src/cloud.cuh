@@ -104,3 +104,23 @@ template <typename C> struct Lattice {
         return ((I)voxel[0] * grid[1] + voxel[1]) * grid[2] + voxel[2];
     }
 };
+
+// Elements of which some bits tell whether they are `one` or 0, in a word of 32 bits.
+template <typename U> __device__ __forceinline__ unsigned spread(unsigned bits, unsigned one);
+template <> __device__ __forceinline__ unsigned spread<unsigned char>(unsigned bits, unsigned) {
+    return ((bits & 15) * 0x00204081u) & 0x01010101u;
+}
+template <> __device__ __forceinline__ unsigned spread<unsigned short>(unsigned bits, unsigned one) {
+    return ((bits & 1) | (bits & 2) << 15) * one;
+}
+template <> __device__ __forceinline__ unsigned spread<unsigned>(unsigned bits, unsigned one) {
+    return (bits & 1) * one;
+}
+
+template <typename C> __device__ __forceinline__ C not_a_number();
+template <> __device__ __forceinline__ float not_a_number<float>() {
+    return __uint_as_float(0x7fc00000u);
+}
+template <> __device__ __forceinline__ double not_a_number<double>() {
+    return __longlong_as_double(0x7ff8000000000000ll);
+}

@@ -223,18 +223,6 @@ __device__ __forceinline__ unsigned bits_from(const unsigned* words, int place) 
     return shift ? words[w] >> shift | words[w + 1] << (32 - shift) : words[w];
 }
 
-// Elements of which some bits tell whether they are `one` or 0, in a word of 32 bits.
-template <typename U> __device__ __forceinline__ unsigned spread(unsigned bits, unsigned one);
-template <> __device__ __forceinline__ unsigned spread<unsigned char>(unsigned bits, unsigned) {
-    return ((bits & 15) * 0x00204081u) & 0x01010101u;
-}
-template <> __device__ __forceinline__ unsigned spread<unsigned short>(unsigned bits, unsigned one) {
-    return ((bits | bits << 15) & 0x00010001u) * one;
-}
-template <> __device__ __forceinline__ unsigned spread<unsigned>(unsigned bits, unsigned one) {
-    return (bits & 1) * one;
-}
-
 // Elements of any type by their bits, `one` where a point is; a word of 32 bits where PACKED.
 template <typename U, int PACKED>
 __global__ void __launch_bounds__(512) occupancy(const __grid_constant__ Cloud table) {
@@ -548,14 +536,15 @@ __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud ta
                 for (int k = threadIdx.x; k < here * channels; k += blockDim.x) {
                     const int rank = k / channels, c = k - rank * channels, i = rank * GROUP + c;
                     const int exponent = exponents[i];
-                    double sum = 0;
-                    if (quick) sum = ((const float*)low)[i];
-                    else if (exponent != ZEROS && exponent != NOT_FINITE)
-                        sum = scaled((double)(int64)((uint64)high[i] << 32 | low[i]),
-                                     -scale_of(number[rank], exponent));
+                    const int count = number[rank];
+                    double y = quick ? ((const float*)low)[i]
+                                     : (double)(int64)((uint64)high[i] << 32 | low[i]);
+                    if (mean) y /= count;  // before it is scaled: a sum may be beyond the range
+                    if (!quick && exponent != ZEROS && exponent != NOT_FINITE)
+                        y = scaled(y, -scale_of(count, exponent));
                     out[voxels[rank] * table.out_voxel + (channel + c) * table.out_channel] =
                         exponent == NOT_FINITE ? Ordered<O>::not_a_number()
-                                               : Narrow<O>::of(mean ? sum / number[rank] : sum);
+                                               : Narrow<O>::of(y);
                 }
                 __syncthreads();
             }

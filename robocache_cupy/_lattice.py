@@ -80,8 +80,8 @@ def lattice(voxel_size: Any, origin: Any, double: bool) -> Any:
             if not math.isfinite(y):
                 raise ValueError(f"origin is {x}, expected a finite number")
         for x, y in zip(given[3:], size, strict=True):
-            if not 2.0**-100 < y < 2.0**100:
-                raise ValueError(f"voxel_size is {x}, expected a finite size above 0")
+            if not 2.0**-64 < y < 2.0**64:
+                raise ValueError(f"voxel_size is {x}, expected a size above 0, of 2^-64 to 2^64")
         return (*corner, *size, *[float(of(1.0 / y)) for y in size])
 
     return together((*three("origin", origin), *three("voxel_size", voxel_size)), make, 9)
@@ -89,7 +89,7 @@ def lattice(voxel_size: Any, origin: Any, double: bool) -> Any:
 
 def rows_of(name: str, x: Any, rows: tuple[int, ...], columns: int) -> tuple[Any, ...]:
     """A matrix of numbers, flat: so many `rows`, of which the last of four is (0, 0, 0, 1)."""
-    if len(x) not in rows or any(not isinstance(r, tuple) or len(r) != columns for r in x):
+    if len(x) not in rows or any(type(r) is not tuple or len(r) != columns for r in x):
         shape = " or ".join(f"({n}, {columns})" for n in rows)
         raise ValueError(f"{name} has {len(x)} rows, expected a matrix of shape {shape}")
     return tuple(v for r in x for v in r)
@@ -97,6 +97,9 @@ def rows_of(name: str, x: Any, rows: tuple[int, ...], columns: int) -> tuple[Any
 
 def rigid(name: str, x: Any) -> Any:
     """The twelve numbers of a transform of the host."""
+    if type(x) is not tuple:
+        given = "a number" if type(x) is Value else repr(x)
+        raise TypeError(f"{name} is {given}, expected a matrix (4, 4) or (3, 4)")
     flat = rows_of(name, x, (3, 4), 4)
 
     def make(*given: Any) -> tuple[float, ...]:
@@ -202,7 +205,8 @@ def lattice_fields(
     """The fields that describe the voxels."""
     if type(voxel_size) is Meta:
         raise TypeError("voxel_size is an array, expected numbers of the host: it shapes no plan")
-    fields: dict[str, Any] = {"grid": grid, "voxels": math.prod(grid)}
+    # A lattice of more voxels is only for `voxel_indices`, which does not number them.
+    fields: dict[str, Any] = {"grid": grid, "voxels": min(math.prod(grid), 2**63 - 1)}
     if type(origin) is Meta:
         dtype_of("origin", origin, ("float32", "float64"))
         if origin.shape not in ((3,), (B, 3)):

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 SIZE = {"bool": 1, "uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "uint16": 2, "int16": 2,
-        "float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8}  # fmt: skip
+        "float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8, "uint64": 8}  # fmt: skip
 SUMMED = ("uint8", *FLOATS)
 ORDERED = ("uint8", "int32", "int64", *FLOATS)
 
@@ -45,6 +45,7 @@ REDUCTIONS: dict[str, tuple[str, ...]] = {
 _MOST_POINTS, _MOST_SLABS = 3840, 2048  # of a chunk, of a lattice: those of the kernels
 _FEATURE_BITS = 13
 _BLOCKS = 2**20
+_MOST_BYTES = 2**40  # of a result; the launches for more would take minutes to plan
 
 _indices = Kernel("voxel", "voxel_indices", [(p,) for p in FLOATS], table=lambda _: CLOUD.format())
 _sort = Kernel(
@@ -222,7 +223,7 @@ def dense(
         if features is None and moving:
             moved = Out((B, N, 3), clouds.computed)
             common["moved"] = moved
-        common |= _feature_fields(clouds, features, moved)
+        common |= feature_fields(clouds, features, moved)
     x = clouds.dtype if features is None else features.dtype
     if moved is not None:
         x = moved.dtype
@@ -232,7 +233,7 @@ def dense(
     voxels = math.prod(grid)
     outputs: dict[str, Out | Meta] = {}
     for name, given in zip(names, dtypes, strict=True):
-        outputs[name] = _output(name, given, lead, grid, x, C, channels_first)
+        outputs[name] = output(name, given, lead, grid, x, C, channels_first)
     if out is not None:
         if len(outputs) > 1:
             raise ValueError(f"out is given, and the results are several: {', '.join(outputs)}")
@@ -240,9 +241,18 @@ def dense(
         dtype_of("out", out, (made.dtype,))
         if out.shape != made.shape:
             raise ValueError(f"out has shape {out.shape}, expected {made.shape}")
-        inner(out, 0)
+        try:
+            inner(out, 0)
+        except NotDense:
+            raise ValueError(
+                f"out has strides {out.strides}, expected a row-major array without gaps"
+            ) from None
         outputs[name] = out
 
+    for made in outputs.values():
+        size = math.prod(made.shape) * SIZE[made.dtype]
+        if size > _MOST_BYTES:
+            raise MemoryError(f"grid_size is {grid}: the result takes {size} bytes")
     sort, reductions, sorted_points = _slabs(clouds, voxels, common, names)
     launches = list(before)
     for begin in range(0, voxels, common["slabs"] << common["bits"]):
@@ -276,7 +286,7 @@ def _reductions(reduce: Any, dtype: Any) -> tuple[list[str], list[Any]]:
     return names, dtypes
 
 
-def _output(
+def output(
     name: str, dtype: Any, lead: tuple[int, ...], grid: tuple[int, int, int], x: str, C: int,
     channels_first: bool,
 ) -> Out:  # fmt: skip
@@ -286,9 +296,9 @@ def _output(
     allowed = REDUCTIONS[name if name != "counts" else "count"]
     asked = None if dtype is None else "bits" if str(dtype) == "bits" else dtype_name(dtype)
     if not allowed:
-        allowed = (x,)
-        if x not in ORDERED and name != "first":
-            raise TypeError(f"features has dtype {x}, expected one of {', '.join(ORDERED)}")
+        allowed, usable = (x,), tuple(SIZE) if name == "first" else ORDERED
+        if x not in usable:
+            raise TypeError(f"features has dtype {x}, expected one of {', '.join(usable)}")
     elif _takes_features(name):
         if x not in SUMMED:
             raise TypeError(f"features has dtype {x}, expected one of {', '.join(SUMMED)}")
@@ -306,7 +316,7 @@ def _output(
     return Out(shape, asked)
 
 
-def _feature_fields(clouds: Clouds, features: Meta | None, moved: Out | None) -> dict[str, Any]:
+def feature_fields(clouds: Clouds, features: Meta | None, moved: Out | None) -> dict[str, Any]:
     if features is None:
         if moved is not None:
             return {"features": moved, "channels": 3, "feature_row": 3,
@@ -347,12 +357,12 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
     lane_bits = 0  # 2 ** lane_bits threads share a chunk's points in a slab
     while lane_bits < 5 and (2 << lane_bits) * chunks <= 512:
         lane_bits += 1
-    common |= {"chunks": chunks, "chunk": chunk, "bits": bits, "slabs": slabs, "sorted": sorted_points,
-               "lane_bits": lane_bits}  # fmt: skip
+    common |= {"chunks": chunks, "chunk": chunk, "lane_bits": lane_bits}
+    common |= {"bits": bits, "slabs": slabs, "sorted": sorted_points}
     plain = clouds.plain and voxels < 2**31
 
     def sort(fields: dict[str, Any]) -> Launch:
-        return _launch(_sort, (clouds.dtype, int(plain)), fields, B * chunks, chunk, 512)
+        return launch(_sort, (clouds.dtype, int(plain)), fields, B * chunks, chunk, 512)
 
     def reduce(
         fields: dict[str, Any], name: str, out: Any, x: str, C: int, channels_first: bool,
@@ -370,24 +380,24 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
             fields["one"] = 1 if packed else element_bits("one", 1, out.dtype)
             if packed:
                 fields["out_batch"] = out.shape[-1]
-            return _launch(_occupancy, types, fields, items, weight, 512)
+            return launch(_occupancy, types, fields, items, weight, 512)
         if name in ("count", "counts"):
-            return _launch(_count, (out.dtype,), fields, items, weight, 512)
+            return launch(_count, (out.dtype,), fields, items, weight, 512)
         if name in ("sum", "mean"):
             fields["kind"] = int(name == "mean") + 2 * (not deterministic)
             fields["fill"] = later(fill, lambda v: number("fill_value", v), "d")
-            return _launch(_total, (x, out.dtype), fields, items, weight, 512)
+            return launch(_total, (x, out.dtype), fields, items, weight, 512)
         fields["one"] = later(fill, lambda v: element_bits("fill_value", v, out.dtype), "q")
         if name == "first":
             types = ("int64" if SIZE[x] == 8 else f"uint{8 * SIZE[x]}",)
-            return _launch(_first, types, fields, items, weight, 256)
+            return launch(_first, types, fields, items, weight, 256)
         fields["kind"] = int(name == "min")
-        return _launch(_extreme, (x,), fields, items, weight, 256)
+        return launch(_extreme, (x,), fields, items, weight, 256)
 
     return sort, reduce, sorted_points
 
 
-def _launch(
+def launch(
     kernel: Kernel, types: tuple[Any, ...], fields: dict[str, Any], items: int, weight: int,
     threads: int,
 ) -> Launch:  # fmt: skip
@@ -481,8 +491,8 @@ def voxel_indices(
     fields["clamped"] = int(out_of_bounds == "clamp")
     fields["out"] = out = Out(points.shape, "int32")
     items = clouds.rows * clouds.most
-    launch = _launch(_indices, (points.dtype,), fields, items, 4, 256)
-    return Plan({"indices": out}, [launch._replace(blocks=min(-(-items // 256), _BLOCKS))])
+    made = launch(_indices, (points.dtype,), fields, items, 4, 256)
+    return Plan({"indices": out}, [made._replace(blocks=min(-(-items // 256), _BLOCKS))])
 
 
 # ---------------------------------------------------------------------------- lattices of the host
@@ -550,9 +560,7 @@ def grid_from_bounds(
         cells = grid_of(grid_size)
         dx, dy, dz = (float(f"{v:.15g}") for v in (high - low) / cells)
         return Grid(cells, (dx, dy, dz), origin)
-    size = np.broadcast_to(np.asarray(voxel_size, float), 3)
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        raise ValueError(f"voxel_size is {voxel_size!r}, expected finite sizes above 0")
+    size = _of_axes("voxel_size", voxel_size)
     exact = (high - low) / size
     nearest = np.rint(exact)
     off = np.abs(exact - nearest) >= 1e-3
@@ -565,6 +573,17 @@ def grid_from_bounds(
     cells = grid_of(tuple(int(n) for n in np.where(off, np.ceil(exact), nearest)))
     dx, dy, dz = size.tolist()
     return Grid(cells, (dx, dy, dz), origin)
+
+
+def _of_axes(name: str, x: Any) -> np.ndarray:
+    """A number, or one for each axis, as three."""
+    given = np.asarray(x, float)
+    if given.shape not in ((), (1,), (3,)):
+        raise ValueError(f"{name} is {x!r}, expected a number, or one for each of x, y, z")
+    if not np.isfinite(given).all() or (name == "voxel_size" and (given <= 0).any()):
+        above = " above 0" if name == "voxel_size" else ""
+        raise ValueError(f"{name} is {x!r}, expected finite numbers{above}")
+    return np.broadcast_to(given, 3)
 
 
 def voxel_centers(grid_size: Any, voxel_size: Any, origin: Any = 0.0) -> np.ndarray:
@@ -589,6 +608,6 @@ def voxel_centers(grid_size: Any, voxel_size: Any, origin: Any = 0.0) -> np.ndar
            [0.75, 0.25, 0.25]])
     """
     grid = grid_of(grid_size)
-    size, corner = (np.broadcast_to(np.asarray(x, float), 3) for x in (voxel_size, origin))
+    size, corner = _of_axes("voxel_size", voxel_size), _of_axes("origin", origin)
     axes = [c + (np.arange(n) + 0.5) * v for n, v, c in zip(grid, size, corner, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)

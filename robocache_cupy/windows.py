@@ -375,10 +375,10 @@ def sample_windows(
         In place of `anchors`: points in time of episodes, with `times`. With `anchors`,
         `anchor_episode` alone spares the search for their episodes.
     method, latency, tolerance, max_gap, rotation, normalize : one for all, or a mapping by key
-        As in `fuse_multimodal`; those but the last two are for `times`. `latency` may be an array
-        [A], one for each window: jitter for augmentation (`random_latency`). Reductions take two
-        or more deltas, ascending. Statistics are those of a sample: with statistics [W, D] for
-        each step of a window, call `normalize` on the result.
+        As in `fuse_multimodal`; all but the last two take `times`. `latency` may be an array [A],
+        one for each window: jitter for augmentation (`random_latency`). Reductions take two or
+        more deltas, ascending. Statistics are those of a sample: with statistics [W, D] for each
+        step of a window, call `normalize` on the result.
     pad : {"edge", "zero", "nan", "reflect"}, or a mapping
         What stands beyond the ends of an episode: its first or last sample (LeRobot, Diffusion
         Policy, Octo), zero (GR00T's relative actions), NaN, or the samples mirrored at the end.

@@ -21,8 +21,11 @@ CUDA_AS_CPP = r"""
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+using std::fma;
 using std::max;
 using std::min;
+using std::rint;
+using std::sqrt;
 #define __global__
 #define __device__
 #define __forceinline__ inline
@@ -37,6 +40,7 @@ static struct { unsigned x, y, z; } blockDim{1, 1, 1}, gridDim{1, 1, 1};
 static inline void __syncthreads() {}
 static inline void __syncwarp() {}
 template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeof(T)); return x; }
+template <typename T> static T __ldcg(const T* p) { return __ldg(p); }
 template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
 template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }
 template <typename T> static T atomicOr(T* p, T x) { T old = *p; *p = old | x; return old; }

@@ -927,9 +927,9 @@ def test_a_time_grid_of_lists(lib):
 
 def test_streams_of_any_iterable():
     expected = rc.fuse_multimodal([(Y, S), (Y, S)], Q)
-    for given in (lambda: ((Y, S) for _ in range(2)), lambda: {"a": (Y, S), "b": (Y, S)}.values()):
-        np.testing.assert_array_equal(rc.fuse_multimodal(given(), Q), expected, strict=True)
-        result = rc.fuse_multimodal(given(), tgt_times=Q, return_layout=True)
+    for make in (lambda: ((Y, S) for _ in range(2)), lambda: {"a": (Y, S), "b": (Y, S)}.values()):
+        np.testing.assert_array_equal(rc.fuse_multimodal(make(), Q), expected, strict=True)
+        result = rc.fuse_multimodal(make(), tgt_times=Q, return_layout=True)
         assert list(result.layout) == ["stream0", "stream1"]
         np.testing.assert_array_equal(result.values, expected, strict=True)
 

@@ -1024,7 +1024,7 @@ def test_errors_name_the_key_and_the_argument(change, error):
         ({"episode_offsets": {"a": [0, 5], "b": [0, 5]}}, "pass anchor_times and anchor_episode"),
         (
             {"episode_offsets": {"a": [0, 5], "b": [0, 5]}, "anchor_episode": [0]},
-            "episode_offsets has one for each key: pass anchor_times and anchor_episode, or one set",
+            "episode_offsets has one for each key: pass anchor_times and anchor_episode, or one",
         ),
     ],
 )

@@ -403,10 +403,10 @@ def numbers(x: Any, axes: int) -> Any:
     if isinstance(x, (float, int)) or x is None:
         return x
     if isinstance(x, np.ndarray):
-        return _nested(x.tolist()) if x.ndim == axes and x.size <= _MOST_NUMBERS else x
+        return _nested(x.tolist()) if 0 < x.ndim <= axes and x.size <= _MOST_NUMBERS else x
     if isinstance(x, (list, tuple)):
-        if axes == 1 or not x:
-            plain = not any(isinstance(part, (list, tuple, np.ndarray)) for part in x)
+        plain = not any(isinstance(part, (list, tuple, np.ndarray)) for part in x)
+        if axes == 1 or plain:
             return tuple(x) if plain and len(x) <= _MOST_NUMBERS else list(x)
         rows = tuple(numbers(part, axes - 1) for part in x)
         fits = (

@@ -322,9 +322,10 @@ def struct_of(name: str, addresses: tuple[str, ...], fields: Mapping[str, Sequen
 CLOUD = struct_of(
     "cloud",
     ("points", "lengths", "mask", "origins", "transforms", "features", "moved", "sorted", "out",
-     "counts"),
+     "intrinsics", "rays", "bins"),
     {
-        "double": ("lattice[9]", "transform[12]", "fill"),
+        "double": ("lattice[9]", "transform[12]", "fill",
+                   "pinhole[4]", "pixel_offset", "scale", "near", "far"),
         "int64": (
             "clouds", "most", "row", "batch", "lengths_width", "mask_row", "mask_step",
             "origins_row", "origins_width", "transforms_row", "transforms_width",
@@ -332,6 +333,27 @@ CLOUD = struct_of(
             "chunks", "chunk", "bits", "slabs", "first", "lane_bits",
             "channels", "feature_row", "feature_batch", "out_batch", "out_voxel", "out_channel",
             "kind", "one",
+            "images", "views", "height", "width", "stride", "image", "image_row", "image_step",
+            "intrinsics_row", "intrinsics_width", "intrinsics_columns", "intrinsics_cycle",
+            "transforms_cycle", "along_ray", "upward", "words",
+        ),
+    },
+)  # fmt: skip
+
+# Points sorted by the voxels they lie in, cloud by cloud, and the voxels that have any: the rows of
+# a result. Points come in `chunks`; a pass sorts by a digit of the keys, from bit `shift` on.
+SPARSE = struct_of(
+    "sparse",
+    ("keys", "ids", "next_keys", "next_ids", "bins", "totals", "kept", "segments", "starts",
+     "ranks", "offsets", "found", "row_starts", "coords", "counts", "limited", "first", "inverse",
+     "origins", "features", "exponents", "sums", "out"),
+    {
+        "double": ("lattice[9]",),
+        "int64": (
+            "clouds", "most", "chunks", "chunk", "shift", "digits", "all_points", "by_point",
+            "min_points", "capacity", "rows", "grid[3]", "bounded", "reversed",
+            "origins_row", "origins_width", "channels", "feature_row", "feature_batch",
+            "slots", "kind", "one",
         ),
     },
 )  # fmt: skip

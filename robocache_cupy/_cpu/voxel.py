@@ -268,12 +268,12 @@ def total(table, lo, hi, X, O):
                 elif exponents[v] == NOT_FINITE:
                     out[at] = narrow(np.nan, O)
                 else:
-                    y = 0.0
-                    if quick:
-                        y = np.float64(quick_sums[v])
-                    elif exponents[v] != ZEROS:
-                        y = scaled(np.float64(sums[v]), -scales[v])
-                    out[at] = narrow(y / number[v] if mean else y, O)
+                    y = np.float64(quick_sums[v]) if quick else np.float64(sums[v])
+                    if mean:
+                        y /= number[v]  # before it is scaled: a sum may be beyond the range
+                    if not quick and exponents[v] != ZEROS:
+                        y = scaled(y, -scales[v])
+                    out[at] = narrow(y, O)
 
 
 @inline
