@@ -7,6 +7,10 @@
 // What coordinates are computed in.
 template <typename P> using Coordinate = typename Pick<sizeof(P) == 8>::type;
 
+// The number of a voxel, where 32 bits hold it.
+template <int> struct PickIndex { typedef int64 type; };
+template <> struct PickIndex<1> { typedef int type; };
+
 __device__ __forceinline__ int64 count_of(const Cloud& table, int64 b) {
     if (table.lengths == nullptr) return table.most;
     return clamp(load<int64>(table.lengths, table.lengths_width, b), 0, table.most);
@@ -80,13 +84,15 @@ template <typename C> struct Lattice {
         return fma(fma(-q, size[i], d), reciprocal[i], q);
     }
 
-    // The voxel of a point, and whether it is on the lattice. NaN fails every comparison.
+    // The voxel of a point, and whether it is on the lattice. NaN fails every comparison. STRICT:
+    // points outside are dropped.
+    template <int STRICT = 0>
     __device__ __forceinline__ bool locate(const C p[3], int voxel[3]) const {
         bool inside = true;
 #pragma unroll
         for (int i = 0; i < 3; ++i) {
             const C q = quotient(p[i] - origin[i], i);
-            if (clamped) {
+            if (!STRICT && clamped) {
                 const C d = p[i] - origin[i];
                 inside &= p[i] - p[i] == 0;  // finite
                 voxel[i] = q >= (C)grid[i] || q - q != 0 ? (d > 0 ? grid[i] - 1 : 0)

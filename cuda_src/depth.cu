@@ -103,117 +103,126 @@ template <typename C> struct Position {
     }
 };
 
-// Depth along the optical axis, or no number.
-template <typename C>
-__device__ __forceinline__ bool usable(C z, C near, C far) {
-    return z > 0 && z > near && z <= far && z - z == 0;
-}
-
-template <typename D>
-__global__ void __launch_bounds__(256) depth_points(const __grid_constant__ Cloud table) {
-    typedef Coordinate<D> C;
-    const int64 pixels = table.height * table.width, stride = (int64)gridDim.x * blockDim.x;
-    const C scale = (C)table.scale, near = (C)table.near, far = (C)table.far;
-    C* const out = (C*)table.out;
-    for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < table.images * pixels;
-         i += stride) {
-        const int64 image = i / pixels, pixel = i - image * pixels;
-        const int64 v = pixel / table.width, u = pixel - v * table.width;
-        const Rays<C> rays(table, image);
-        const Position<C> position(table, image);
-        const D d = ((const D*)table.points)[image * table.image + v * table.image_row +
-                                             u * table.image_step];
-        C z = widen<C>(d) * scale;
-        if (table.along_ray)
-            z = z / sqrt(rays.columns[3 * rays.width + u] + rays.rows[3 * rays.height + v]);
-        const bool valid = usable(z, near, far);
-#pragma unroll
-        for (int k = 0; k < 3; ++k) {
-            const C ray = rays.columns[k * rays.width + u] + rays.rows[k * rays.height + v];
-            out[3 * i + k] = valid ? z * ray + position.at[k] : not_a_number<C>();
-        }
-    }
-}
-
-// ------------------------------------------------------------------------- images to bits of voxels
+//     ┌──────────── width ────────────┐     A thread goes down a column, whose ray it keeps, through
+//     │ ║║║║║║║║ │         │          │     the rows of a tile; their rays lie in shared memory.
+//     │ ▼▼▼▼▼▼▼▼ │         │          │     Neighbours of a warp are neighbours in the image, and
+//     └───────────────────────────────┘     mostly see the same voxel.
 //
-//     ┌───────────── width ─────────────┐     A thread goes down 8 columns, whose rays it keeps in
-//     │ ▓▓▓▓▓▓▓▓ │          │           │     registers, through a strip of rows. Neighbours mostly
-//     │ ▓▓▓▓▓▓▓▓ │          │           │     see the same voxel, so few pixels get as far as the
-//     └─────────────────────────────────┘     grid, and fewer find a bit that is not set.
+// A thread has some pixels under way at once: one after another they would wait for memory.
+constexpr int TILE = 128, STRIP = 32;  // columns and rows of a tile
+constexpr int AT_ONCE = 8;
 
-constexpr int COLUMNS = 8, STRIP = 16;
-
-template <typename D, int PLAIN>
-__global__ void __launch_bounds__(256, PLAIN && sizeof(D) < 8 ? 3 : 1) mark_depth(const __grid_constant__ Cloud table) {
+// f(image, u) makes what is called with (v, points, valid) for AT_ONCE pixels of column u from row v
+// on; valid[j] tells whether there is such a row, and a depth. ON_AXIS: depth is not along the ray.
+template <typename D, int ON_AXIS, typename F>
+__device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
     typedef Coordinate<D> C;
-    const int groups = (int)((table.width + COLUMNS - 1) / COLUMNS);
-    const int strips = (int)((table.height + STRIP - 1) / STRIP);
-    const int threads = (int)blockDim.x, phases = threads >= groups ? threads / groups : 1;
-    const int phase = threads >= groups ? (int)threadIdx.x / groups : 0;
-    const int height = (int)table.height, width = (int)table.width;
+    __shared__ Pack<C, RAY> rows[STRIP];
+    const int width = (int)table.width, height = (int)table.height;
+    const int across = (width + TILE - 1) / TILE, down = (height + STRIP - 1) / STRIP;
     const C scale = (C)table.scale, near = (C)table.near, far = (C)table.far;
-    for (int64 block = blockIdx.x; block < table.images * strips; block += gridDim.x) {
-        const int64 image = (unsigned)block / (unsigned)strips;
-        const int top = (int)(block - image * strips) * STRIP;
-        const int bottom = top + STRIP < height ? top + STRIP : height;
-        const int64 cloud = image / table.views;
+    for (int64 block = blockIdx.x; block < table.images * across * down; block += gridDim.x) {
+        const int64 image = (unsigned)block / (unsigned)(across * down);
+        const int tile = (int)(block - image * (across * down));
+        const int top = tile / across * STRIP, left = tile % across * TILE;
         const Rays<C> rays(table, image);
         const Position<C> position(table, image);
-        const Lattice<C> lattice(table, cloud);
-        unsigned* const bits = (unsigned*)table.sorted + cloud * table.out_batch;
-        if (phase >= phases) continue;
-        for (int g = (int)threadIdx.x - phase * groups; g < groups; g += threads) {
-            const int left = g * COLUMNS;
-            C column[3][COLUMNS];
+        __syncthreads();
+        for (int i = threadIdx.x; i < RAY * STRIP; i += blockDim.x) {
+            const int v = top + i / RAY;
+            rows[i / RAY].at[i % RAY] = v < height ? rays.rows[i % RAY * height + v] : (C)0;
+        }
+        __syncthreads();
+        for (int u = left + (int)threadIdx.x; u < width && u < left + TILE; u += blockDim.x) {
+            C column[RAY];
 #pragma unroll
-            for (int j = 0; j < COLUMNS; ++j)
+            for (int k = 0; k < RAY; ++k) column[k] = __ldg(rays.columns + k * width + u);
+            const D* from = (const D*)table.points + image * table.image + top * table.image_row +
+                            (int64)u * table.image_step;
+            auto see = f(image, u);
+#pragma unroll 1
+            for (int v = 0; v < STRIP && top + v < height; v += AT_ONCE) {
+                const int rest = height - top - v;
+                Pack<D, AT_ONCE> depth;
+                memset(&depth, 0, sizeof(depth));  // where there is no row: no depth
+                C points[AT_ONCE][3];
+                bool valid[AT_ONCE];
 #pragma unroll
-                for (int k = 0; k < 3; ++k)
-                    column[k][j] = left + j < width ? rays.columns[k * width + left + j] : (C)0;
-            int64 last = -1;
-            for (int v = top + phase; v < bottom; v += phases) {
-                const D* const from = (const D*)table.points + image * table.image +
-                                      (int64)v * table.image_row + left * table.image_step;
-                C row[3];
+                for (int j = 0; j < AT_ONCE; ++j, from += table.image_row)
+                    if (j < rest) depth.at[j] = __ldg(from);
 #pragma unroll
-                for (int k = 0; k < 3; ++k) row[k] = __ldg(rays.rows + k * height + v);
-                Pack<D, COLUMNS> pixels;
-                if (PLAIN) {
-                    constexpr int V = 16 / sizeof(D) < COLUMNS ? 16 / sizeof(D) : COLUMNS;
+                for (int j = 0; j < AT_ONCE; ++j) {
+                    const Pack<C, RAY> row = rows[v + j];
+                    C z = widen<C>(depth.at[j]) * scale;
+                    if (!ON_AXIS) z = z / sqrt(column[3] + row.at[3]);
+                    valid[j] = z > near && z <= far;
 #pragma unroll
-                    for (int j = 0; j < COLUMNS; j += V) {
-                        const Pack<D, V> some = load_pack<D, V>(from + j);
-#pragma unroll
-                        for (int k = 0; k < V; ++k) pixels.at[j + k] = some.at[k];
-                    }
-                } else {
-#pragma unroll
-                    for (int j = 0; j < COLUMNS; ++j)
-                        if (left + j < width) pixels.at[j] = __ldg(from + j * table.image_step);
+                    for (int k = 0; k < 3; ++k)
+                        points[j][k] = z * (column[k] + row.at[k]) + position.at[k];
                 }
-#pragma unroll
-                for (int j = 0; j < COLUMNS; ++j) {
-                    if (!PLAIN && left + j >= width) break;
-                    C z = widen<C>(pixels.at[j]) * scale;
-                    if (table.along_ray)
-                        z = z / sqrt(rays.columns[3 * width + left + j] + rays.rows[3 * height + v]);
-                    if (!usable(z, near, far)) continue;
-                    C p[3];
-#pragma unroll
-                    for (int k = 0; k < 3; ++k) p[k] = z * (column[k][j] + row[k]) + position.at[k];
-                    int voxel[3];
-                    if (!lattice.locate(p, voxel)) continue;
-                    const int64 here = lattice.template linear<int64>(voxel);
-                    if (here == last) continue;
-                    last = here;
-                    unsigned* const word = bits + (here >> 5);
-                    const unsigned bit = 1u << (here & 31);
-                    if (!(__ldcg(word) & bit)) atomicOr(word, bit);
-                }
+                see(top + v, points, valid);
             }
         }
     }
+}
+
+template <typename D>
+__global__ void __launch_bounds__(128) depth_points(const __grid_constant__ Cloud table) {
+    typedef Coordinate<D> C;
+    const int64 width = table.width, height = table.height;
+    const auto put = [&](int64 image, int u) {
+        C* const column = (C*)table.out + (image * height * width + u) * 3;
+        return [=](int v, const C points[AT_ONCE][3], const bool* valid) {
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+                if (v + j >= height) break;
+                C* const p = column + (v + j) * width * 3;
+#pragma unroll
+                for (int k = 0; k < 3; ++k) p[k] = valid[j] ? points[j][k] : not_a_number<C>();
+            }
+        };
+    };
+    if (table.along_ray) each_pixels<D, 0>(table, put);
+    else each_pixels<D, 1>(table, put);
+}
+
+// ------------------------------------------------------------------------- images to bits of voxels
+
+// PLAIN: depth on the axis, pixels outside dropped, and voxels numbered by 32 bits.
+template <typename D, int PLAIN>
+__global__ void __launch_bounds__(128) mark_depth(const __grid_constant__ Cloud table) {
+    typedef Coordinate<D> C;
+    typedef typename PickIndex<PLAIN>::type Index;
+    const auto mark = [&](int64 image, int) {
+        const int64 cloud = (unsigned)image / (unsigned)table.views;
+        const Lattice<C> lattice(table, cloud);
+        unsigned* const bits = (unsigned*)table.sorted + cloud * table.out_batch;
+        Index last = -1;
+        return [=](int, const C points[AT_ONCE][3], const bool* valid) mutable {
+            Index voxels[AT_ONCE];
+            unsigned words[AT_ONCE];
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+                int voxel[3];
+                const bool inside = valid[j] && lattice.template locate<PLAIN>(points[j], voxel);
+                voxels[j] = inside ? lattice.template linear<Index>(voxel) : (Index)-1;
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+                words[j] = ~0u;
+                if (voxels[j] >= 0 && voxels[j] != (j == 0 ? last : voxels[j - 1]))
+                    words[j] = __ldcg(bits + (voxels[j] >> 5));
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+                const unsigned bit = 1u << (voxels[j] & 31);
+                if (!(words[j] & bit)) atomicOr(bits + (voxels[j] >> 5), bit);
+            }
+            last = voxels[AT_ONCE - 1];
+        };
+    };
+    if (!PLAIN && table.along_ray) each_pixels<D, 0>(table, mark);
+    else each_pixels<D, 1>(table, mark);
 }
 
 // Bits to elements of any type, `one` where a bit is set.

@@ -95,9 +95,6 @@ __device__ __forceinline__ void scan(int* counts, int n) {
     __syncthreads();
 }
 
-template <int> struct PickIndex { typedef int64 type; };
-template <> struct PickIndex<1> { typedef int type; };
-
 // PLAIN: floats that lie together, nothing that sets points or clouds apart, and few voxels.
 template <typename P, int PLAIN>
 __global__ void __launch_bounds__(512, 2) sort_points(const __grid_constant__ Cloud table) {
@@ -120,7 +117,7 @@ __global__ void __launch_bounds__(512, 2) sort_points(const __grid_constant__ Cl
         const auto put = [&](int i, const C p[3]) {
             int voxel[3];
             unsigned where = NONE;
-            if (lattice.locate(p, voxel)) {
+            if (lattice.template locate<PLAIN>(p, voxel)) {
                 const Index inside = lattice.template linear<Index>(voxel) - (Index)table.first;
                 if (inside >= 0 && inside < room) {
                     const int slab = (int)(inside >> bits);

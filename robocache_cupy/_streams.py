@@ -523,8 +523,8 @@ def _bounds(name: str, where: Any, last: int) -> tuple[int, int]:
         given = ":".join("" if x is None else str(x) for x in (where.start, where.stop))
         if any(x is not None and not -last <= x <= last for x in (where.start, where.stop)):
             raise ValueError(f"{name}: columns {given} reach beyond the {last} that there are")
-        if hi <= lo:
-            raise ValueError(f"{name}: columns {given} of {last} are none")
+        if hi < lo:
+            raise ValueError(f"{name}: columns {given} of {last} end before they begin")
         return lo, hi
     if not isinstance(where, (int, np.integer)) or not -last <= where < last:
         raise ValueError(f"{name}: {where!r} is no column, expected one of {last}, or '3:7'")

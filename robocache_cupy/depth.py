@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ __all__ = ["depth_to_points", "depth_to_voxels"]
 
 DEPTHS = ("uint16", "float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("opencv", "opengl")
+_MOST = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
 _RAY = 4  # rows of the table of rays
-_COLUMNS, _STRIP = 8, 16  # of pixels: those of the kernel
+_TILE, _STRIP, _THREADS = 128, 32, 128  # columns and rows of a tile: those of the kernel
 
 
 def _of(_: Any) -> str:
@@ -122,11 +124,8 @@ def depth_to_points(
     fields, pixels = cameras.fields, cameras.height * cameras.width
     points = Out((*cameras.lead, pixels, 3), cameras.computed)
     fields["out"] = points
-    lines = cameras.images * cameras.height
-    made = launch(_points, (depth.dtype,), fields, lines, cameras.width, 256)
-    blocks = max(1, min(-(-cameras.images * pixels // 256), 2**20))
-    return Plan({"points": points}, [_make_rays(cameras), made._replace(blocks=blocks)],
-                [cameras.rays])  # fmt: skip
+    launches = [_make_rays(cameras), _make_points(cameras, fields, depth.dtype)]
+    return Plan({"points": points}, launches, [cameras.rays])
 
 
 @op
@@ -227,9 +226,7 @@ def depth_to_voxels(
 
     points = Out((B, N, 3), cameras.computed)
     fields = cameras.fields | {"out": points}
-    lines = cameras.images * cameras.height
-    made = launch(_points, (depth.dtype,), fields, lines, cameras.width, 256)
-    made = made._replace(blocks=max(1, min(-(-B * N // 256), 2**20)))
+    made = _make_points(cameras, fields, depth.dtype)
     clouds = clouds_in(points)._replace(batched=batched)
     if features is not None:
         features = _flat(features, depth, cameras, B, N, batched)
@@ -273,15 +270,11 @@ def _marked(
     fields = cameras.fields | space
     fields |= {"sorted": bits, "out_batch": words, "words": B * words, "views": V, "clouds": B}
     depth = cameras.depth
-    groups = -(-cameras.width // _COLUMNS)
-    threads = groups * (256 // groups) if groups <= 256 else 256
-    strips = cameras.images * -(-cameras.height // _STRIP)
-    mark = launch(_mark, (depth.dtype, int(_plain(cameras))), fields, B, V * cameras.height *
-                  cameras.width, threads)  # fmt: skip
-    launches = [
-        _make_rays(cameras, fields),
-        mark._replace(blocks=max(1, min(strips, 2**20))),
-    ]
+    plain = not (fields["along_ray"] or space["clamped"]) and math.prod(grid) < 2**31
+    mark = launch(
+        _mark, (depth.dtype, int(plain)), fields, B, V * cameras.height * cameras.width, _THREADS
+    )
+    launches = [_make_rays(cameras, fields), mark._replace(blocks=_tiles(cameras))]
     scratch = [cameras.rays]
     if not packed:
         fields = fields | {"out": result, "one": element_bits("one", 1, made.dtype)}
@@ -290,18 +283,6 @@ def _marked(
         launches.append(expand._replace(blocks=max(1, min(-(-packs // 256), 2**16))))
         scratch.append(bits)
     return Plan({"binary": result}, launches, scratch, "Voxels")
-
-
-def _plain(cameras: Cameras) -> bool:
-    """Whether eight pixels of a row are words of 16 bytes."""
-    depth, size = cameras.depth, SIZE[cameras.depth.dtype]
-    steps = (cameras.fields["image"], cameras.fields["image_row"])
-    return (
-        cameras.fields["image_step"] == 1
-        and cameras.width % _COLUMNS == 0
-        and depth.misaligned == 0
-        and all(step * size % 16 == 0 for step in steps)
-    )
 
 
 class Cameras(NamedTuple):
@@ -315,6 +296,17 @@ class Cameras(NamedTuple):
     computed: str
     rays: Out
     fields: dict[str, Any]
+
+
+def _tiles(cameras: Cameras) -> int:
+    tiles = cameras.images * -(-cameras.width // _TILE) * -(-cameras.height // _STRIP)
+    return max(1, min(tiles, 2**20))
+
+
+def _make_points(cameras: Cameras, fields: dict[str, Any], dtype: str) -> Launch:
+    lines = cameras.images * cameras.height
+    made = launch(_points, (dtype,), fields, lines, cameras.width, _THREADS)
+    return made._replace(blocks=_tiles(cameras))
 
 
 def _make_rays(cameras: Cameras, fields: dict[str, Any] | None = None) -> Launch:
@@ -358,8 +350,9 @@ def _cameras(
         "image_row": depth.strides[-2] * stride,
         "image_step": depth.strides[-1] * stride,
         "scale": default if depth_to_meters is None else _metres(depth_to_meters),
-        "near": later(depth_min, lambda x: _limit("depth_min", x), "d"),
-        "far": later(depth_max, lambda x: _limit("depth_max", x), "d"),
+        # 0 is no depth, and infinity none.
+        "near": later(depth_min, lambda x: max(_limit("depth_min", x), 0.0), "d"),
+        "far": later(depth_max, lambda x: min(_limit("depth_max", x), _MOST[computed]), "d"),
         "pixel_offset": later(pixel_offset, lambda x: number("pixel_offset", x), "d"),
         "along_ray": int(depth_kind == "ray"),
         "upward": int(convention == "opengl"),

@@ -359,7 +359,7 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
         lane_bits += 1
     common |= {"chunks": chunks, "chunk": chunk, "lane_bits": lane_bits}
     common |= {"bits": bits, "slabs": slabs, "sorted": sorted_points}
-    plain = clouds.plain and voxels < 2**31
+    plain = clouds.plain and voxels < 2**31 and not common["clamped"]
 
     def sort(fields: dict[str, Any]) -> Launch:
         return launch(_sort, (clouds.dtype, int(plain)), fields, B * chunks, chunk, 512)

@@ -91,9 +91,7 @@ def point_of(table, d, u, v, columns, rows, x0, y0, z0, D):
     z = widen(d, D, D) * coordinate(table.scale, D)
     if table.along_ray:
         z = z / np.sqrt(columns[3, u] + rows[3, v])
-    if not (
-        z > 0 and z > coordinate(table.near, D) and z <= coordinate(table.far, D) and np.isfinite(z)
-    ):
+    if not (z > coordinate(table.near, D) and z <= coordinate(table.far, D)):
         return False, z, z, z
     return (
         True,
