@@ -55,6 +55,18 @@ __device__ __forceinline__ void load_point(const Cloud& table, int64 b, int64 n,
     for (int i = 0; i < 3; ++i) p[i] = widen<Coordinate<P>>(__ldg(at + i));
 }
 
+// Whether a quotient is in [0, cells), and its whole part: by the bits of a float, in which numbers
+// of the same sign have the order of integers, negative ones and NaN come after all others, and a
+// number below 2^23 stands at the end of its sum with 2^23. -0 is no quotient: see below.
+__device__ __forceinline__ bool within(float q, int cells) {
+    return __float_as_uint(q) < __float_as_uint((float)cells);
+}
+__device__ __forceinline__ int whole(float q) {
+    return (int)(__float_as_uint(__fadd_rz(q, 8388608.0f)) & 0x7fffffu);
+}
+__device__ __forceinline__ bool within(double q, int cells) { return q >= 0 && q < (double)cells; }
+__device__ __forceinline__ int whole(double q) { return (int)q; }
+
 // The lattice of one cloud: its voxel (i, j, k) is the half-open box from origin + (i, j, k) * size.
 template <typename C> struct Lattice {
     C origin[3], size[3], reciprocal[3];
@@ -77,7 +89,8 @@ template <typename C> struct Lattice {
 
     // d / size, correctly rounded, as the hardware's own division does it, but with a reciprocal
     // that serves all points: of two corrections the first makes the quotient faithful, and the
-    // second correct (Markstein). One correction is wrong for a few sizes.
+    // second correct (Markstein). One correction is wrong for a few sizes. A correction adds +0 to
+    // what is -0, so that no quotient is.
     __device__ __forceinline__ C quotient(C d, int i) const {
         C q = d * reciprocal[i];
         q = fma(fma(-q, size[i], d), reciprocal[i], q);
@@ -99,8 +112,8 @@ template <typename C> struct Lattice {
                            : q > 0                       ? (int)q
                                                          : 0;
             } else {
-                inside &= q >= 0 && q < (C)grid[i];
-                voxel[i] = (int)q;
+                inside &= within(q, grid[i]);
+                voxel[i] = whole(q);
             }
         }
         return inside;

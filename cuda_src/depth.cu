@@ -211,7 +211,8 @@ __global__ void __launch_bounds__(128) mark_depth(const __grid_constant__ Cloud 
             for (int j = 0; j < AT_ONCE; ++j) {
                 words[j] = ~0u;
                 if (voxels[j] >= 0 && voxels[j] != (j == 0 ? last : voxels[j - 1]))
-                    words[j] = __ldcg(bits + (voxels[j] >> 5));
+                    // What the cache holds may be old, which costs no more than an atomic.
+                    words[j] = bits[voxels[j] >> 5];
             }
 #pragma unroll
             for (int j = 0; j < AT_ONCE; ++j) {

@@ -57,7 +57,7 @@ template <typename T> __device__ __forceinline__ T* array(const void* p, int64 o
 
 // BOUNDED: the voxel's number in the grid; else 21 bits for each axis. The first digit is counted.
 template <typename P, typename K, int BOUNDED>
-__global__ void __launch_bounds__(THREADS) point_keys(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(THREADS, 3) point_keys(const __grid_constant__ Cloud table) {
     typedef Coordinate<P> C;
     __shared__ int counts[MOST_DIGITS];
     const int digits = 1 << table.bits;
@@ -119,7 +119,7 @@ __device__ __forceinline__ int64 points_of(const Sparse& table, int64 b) {
             rest > 0)
 
 template <typename K>
-__global__ void __launch_bounds__(THREADS) count_digits(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) count_digits(const __grid_constant__ Sparse table) {
     __shared__ int counts[MOST_DIGITS];
     const int digits = (int)table.digits, shift = (int)table.shift;
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(THREADS) count_digits(const __grid_constant__ 
 }
 
 // What the chunks of a cloud have of a digit, to what the chunks before have of it; and its total.
-__global__ void __launch_bounds__(THREADS) scan_bins(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) scan_bins(const __grid_constant__ Sparse table) {
     const int chunks = (int)table.chunks;
     const Share share(chunks);
     for (int64 block = blockIdx.x; block < table.clouds * table.digits; block += gridDim.x) {
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(THREADS) scan_bins(const __grid_constant__ Spa
 // Points are taken 256 at a time, in order. Of each 32 a word tells which have a digit, so those
 // before a point with the same digit are counted, and equal keys keep their order.
 template <typename K>
-__global__ void __launch_bounds__(THREADS) scatter_points(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) scatter_points(const __grid_constant__ Sparse table) {
     constexpr int AT_ONCE = 256, GROUPS = AT_ONCE / 32;
     __shared__ unsigned masks[GROUPS][MOST_DIGITS];
     __shared__ int cursor[MOST_DIGITS];
@@ -237,7 +237,7 @@ __device__ __forceinline__ bool is_head(const Sparse& table, int64 b, int64 j, i
 }
 
 template <typename K>
-__global__ void __launch_bounds__(THREADS) count_heads(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) count_heads(const __grid_constant__ Sparse table) {
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
         const int64 b = block / table.chunks, c = block - b * table.chunks;
         const int64 count = points_of(table, b), begin = c * table.chunk, rest = count - begin;
@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(THREADS) count_heads(const __grid_constant__ S
 // The number of each voxel among those of its cloud: `segments` has it for each sorted point, and
 // by_point `ranks` for each head.
 template <typename K>
-__global__ void __launch_bounds__(THREADS) rank_heads(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) rank_heads(const __grid_constant__ Sparse table) {
     EACH_CHUNK {
         const int64 count = rest + begin, cloud = b * table.most;
         const Share share((int)(rest < table.chunk ? rest : table.chunk));
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(THREADS) rank_heads(const __grid_constant__ Sp
 
 // Where the rows of each cloud begin, and their number: by the numbers of voxels, or `capacity`
 // for each cloud.
-__global__ void __launch_bounds__(THREADS) lay_out(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) lay_out(const __grid_constant__ Sparse table) {
     if (blockIdx.x != 0) return;
     const int* const voxels = array<const int>(table.totals);
     int* const offsets = array<int>(table.offsets);
@@ -303,7 +303,7 @@ __global__ void __launch_bounds__(THREADS) lay_out(const __grid_constant__ Spars
 }
 
 template <typename K>
-__global__ void __launch_bounds__(THREADS) emit(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) emit(const __grid_constant__ Sparse table) {
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
         const int64 b = (unsigned)i / (unsigned)table.most, cloud = b * table.most, j = i - cloud;
@@ -347,7 +347,7 @@ __global__ void __launch_bounds__(THREADS) emit(const __grid_constant__ Sparse t
 }
 
 // Rows that no voxel takes.
-__global__ void __launch_bounds__(THREADS) pad_rows(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) pad_rows(const __grid_constant__ Sparse table) {
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 r = (int64)blockIdx.x * blockDim.x + threadIdx.x; r < table.rows; r += stride) {
         const int64 b = (unsigned)r / (unsigned)table.capacity;
@@ -366,7 +366,7 @@ __global__ void __launch_bounds__(THREADS) pad_rows(const __grid_constant__ Spar
 
 // The features of the first points of each row, of `slots` of them; what is left is filled.
 template <typename U>
-__global__ void __launch_bounds__(THREADS) gather_rows(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) gather_rows(const __grid_constant__ Sparse table) {
     const int64 each = table.slots * table.channels, stride = (int64)gridDim.x * blockDim.x;
     const U fill = of_bits<U>(table.one);
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < table.rows * each;
@@ -386,7 +386,7 @@ __global__ void __launch_bounds__(THREADS) gather_rows(const __grid_constant__ S
 
 // The centres of voxels; not a number for a row without one.
 template <typename P>
-__global__ void __launch_bounds__(THREADS) row_centers(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) row_centers(const __grid_constant__ Sparse table) {
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 r = (int64)blockIdx.x * blockDim.x + threadIdx.x; r < table.rows; r += stride) {
         P* const out = array<P>(table.out, 3 * r);
@@ -448,7 +448,7 @@ __device__ __forceinline__ void each_run(const Sparse& table, const Take& take, 
     }
 }
 
-__global__ void __launch_bounds__(THREADS) clear_sums(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) clear_sums(const __grid_constant__ Sparse table) {
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += stride) {
         array<uint64>(table.sums)[i] = 0;
@@ -457,7 +457,7 @@ __global__ void __launch_bounds__(THREADS) clear_sums(const __grid_constant__ Sp
 }
 
 template <typename X>
-__global__ void __launch_bounds__(THREADS) largest_terms(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) largest_terms(const __grid_constant__ Sparse table) {
     int largest = ZEROS;
     each_run<X>(
         table,
@@ -472,7 +472,7 @@ __global__ void __launch_bounds__(THREADS) largest_terms(const __grid_constant__
 }
 
 template <typename X>
-__global__ void __launch_bounds__(THREADS) add_terms(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) add_terms(const __grid_constant__ Sparse table) {
     uint64 sum = 0;
     each_run<X>(
         table,
@@ -489,7 +489,7 @@ __global__ void __launch_bounds__(THREADS) add_terms(const __grid_constant__ Spa
 }
 
 template <typename O>
-__global__ void __launch_bounds__(THREADS) write_sums(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) write_sums(const __grid_constant__ Sparse table) {
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += stride) {
         const int count = array<const int>(table.counts)[i / table.channels];
@@ -510,7 +510,7 @@ __global__ void __launch_bounds__(THREADS) write_sums(const __grid_constant__ Sp
 
 // Of the smallest number the greatest key, where the minimum is asked for; NaN is greatest.
 template <typename X>
-__global__ void __launch_bounds__(THREADS) find_extremes(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) find_extremes(const __grid_constant__ Sparse table) {
     typedef typename Ordered<X>::Key Key;
     const Key flip = table.kind ? ~(Key)0 : 0;
     Key most = 0;
@@ -527,7 +527,7 @@ __global__ void __launch_bounds__(THREADS) find_extremes(const __grid_constant__
 }
 
 template <typename X>
-__global__ void __launch_bounds__(THREADS) write_extremes(const __grid_constant__ Sparse table) {
+__global__ void __launch_bounds__(THREADS, 4) write_extremes(const __grid_constant__ Sparse table) {
     typedef typename Ordered<X>::Key Key;
     const Key flip = table.kind ? ~(Key)0 : 0;
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;

@@ -11,6 +11,7 @@ from .normalize import Normalization, compute_stats, normalization, normalize, u
 from .points import farthest_point_sample
 from .pose import interpolate_poses, interpolate_quaternions, slerp, unwrap_quaternions
 from .resample import resample_trajectories
+from .sparse import voxel_downsample, voxelize_sparse
 from .timing import TimingReport, timing_report
 from .voxel import (
     Grid,
@@ -59,8 +60,10 @@ __all__ = [
     "unnormalize",
     "unwrap_quaternions",
     "voxel_centers",
+    "voxel_downsample",
     "voxel_indices",
     "voxelize_occupancy",
     "voxelize_point_cloud",
+    "voxelize_sparse",
     "window_index",
 ]

@@ -15,7 +15,7 @@ from ._core.kernel import Out, Value, Values
 from ._core.time import width
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-MOST_CELLS = 2**24  # along an axis: what a float32 counts
+MOST_CELLS = 2**23  # along an axis: what the kernels' floats tell apart
 
 
 def grid_of(grid_size: Any) -> tuple[int, int, int]:

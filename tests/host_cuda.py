@@ -40,7 +40,6 @@ static struct { unsigned x, y, z; } blockDim{1, 1, 1}, gridDim{1, 1, 1};
 static inline void __syncthreads() {}
 static inline void __syncwarp() {}
 template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeof(T)); return x; }
-template <typename T> static T __ldcg(const T* p) { return __ldg(p); }
 template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
 template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }
 template <typename T> static T atomicOr(T* p, T x) { T old = *p; *p = old | x; return old; }
@@ -55,6 +54,11 @@ template <typename To, typename From> static To of_same_bits(From x) {
 static inline unsigned __float_as_uint(float x) { return of_same_bits<unsigned>(x); }
 static inline float __uint_as_float(unsigned x) { return of_same_bits<float>(x); }
 static inline long long __double_as_longlong(double x) { return of_same_bits<long long>(x); }
+static inline float __fadd_rz(float x, float y) {
+    const double sum = (double)x + (double)y;
+    const float near = (float)sum;
+    return std::fabs((double)near) > std::fabs(sum) ? std::nextafterf(near, 0.0f) : near;
+}
 static inline double __longlong_as_double(long long x) { return of_same_bits<double>(x); }
 template <typename T> static T atomicMin(T* p, T x) { T old = *p; if (x < old) *p = x; return old; }
 template <typename T> static T atomicMax(T* p, T x) { T old = *p; if (x > old) *p = x; return old; }

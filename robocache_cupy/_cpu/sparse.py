@@ -1,0 +1,495 @@
+"""The definition of cuda_src/sparse.cu.
+
+Where the CUDA kernels share a row among threads, these take the rows one by one.
+"""
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from .._core.table import SPARSE
+from . import DType, inline, load, narrow, njit, of_bits, row, widen
+from .cloud import (
+    apply,
+    cloud_of,
+    coordinate,
+    count_of,
+    lattice_of,
+    load_point,
+    locate,
+    masked,
+    transform_of,
+)
+from .fixed import NOT_FINITE, ZEROS, exponent_of, scale_of, scaled
+from .ordered import before, is_nan, nan_of
+from .table import void
+
+INT32, INT64, UINT64 = DType("int32"), DType("int64"), DType("uint64")
+FLOAT, DOUBLE = DType("float32"), DType("float64")
+HALF_SPAN = 1 << 20  # voxels of an unbounded lattice, to each side of its origin
+_record = SPARSE.dtype()
+
+
+@inline
+def sparse_of(table):
+    return numba.carray(void(table), 1, _record)[0]
+
+
+@inline
+def of_cloud(address, sparse, b, T):
+    """The part of an array that belongs to a cloud."""
+    return row(address, b * sparse.most, sparse.most, T)
+
+
+def unsigned(x, K):
+    """A number as a key."""
+    raise NotImplementedError
+
+
+@overload(unsigned)
+def _unsigned(x, K):
+    of = getattr(np, K.dtype)
+    return lambda x, K: of(x)
+
+
+# -------------------------------------------------------------------------------------------- sort
+
+
+@njit
+def point_keys(table, lo, hi, P, K, BOUNDED):
+    cloud = cloud_of(table)
+    digits, most = 1 << cloud.bits, cloud.most
+    counts = np.empty(digits, np.int64)
+    none = unsigned(-1, K)
+    for block in range(lo, hi):
+        b, c = block // cloud.chunks, block % cloud.chunks
+        begin = c * cloud.chunk
+        end, count = min(begin + cloud.chunk, most), count_of(cloud, b)
+        at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
+        keys = row(cloud.sorted, b * most, most, K)
+        counts[:] = 0
+        for n in range(begin, end):
+            keys[n] = none
+            if cloud.out != 0:
+                row(cloud.out, b * most + n, 1, INT32)[0] = -1
+            if n >= count or masked(cloud, b, n):
+                continue
+            x, y, z = load_point(cloud, b, n, P)
+            if cloud.moving:
+                x, y, z = apply(at, x, y, z)
+            if cloud.moved != 0:
+                _keep(cloud.moved, b * most + n, x, y, z, P)
+            if BOUNDED:
+                i0, i1, i2 = locate(cloud, lattice, x, y, z)
+                if i0 < 0 or i1 < 0 or i2 < 0:
+                    continue
+                key = (i0 * cloud.grid[1] + i1) * cloud.grid[2] + i2
+            else:
+                i0 = anywhere(x, lattice[0], lattice[3])
+                i1 = anywhere(y, lattice[1], lattice[4])
+                i2 = anywhere(z, lattice[2], lattice[5])
+                if i0 < 0 or i1 < 0 or i2 < 0:
+                    continue
+                key = (i0 << 21 | i1) << 21 | i2
+            keys[n] = unsigned(key, K)
+            counts[key & (digits - 1)] += 1
+        bins = row(cloud.bins, b * digits * cloud.chunks, digits * cloud.chunks, INT32)
+        for d in range(digits):
+            bins[d * cloud.chunks + c] = counts[d]
+
+
+@inline
+def anywhere(x, origin, size):
+    """The voxel along one axis of an unbounded lattice, from its lower end; -1 for none."""
+    q = (x - origin) / size
+    if q >= 1 - HALF_SPAN and q < HALF_SPAN:
+        return np.int64(np.floor(q)) + HALF_SPAN
+    return np.int64(-1)
+
+
+def _keep(moved, i, x, y, z, P):
+    raise NotImplementedError
+
+
+@overload(_keep)
+def _keep_of(moved, i, x, y, z, P):
+    C = DOUBLE if P.dtype == "float64" else FLOAT
+
+    def implementation(moved, i, x, y, z, P):
+        p = row(moved, 3 * i, 3, C)
+        p[0], p[1], p[2] = x, y, z
+
+    return implementation
+
+
+@inline
+def points_of(sparse, b):
+    """How many points of a cloud a pass has before it."""
+    return sparse.most if sparse.all_points else np.int64(row(sparse.kept, b, 1, INT32)[0])
+
+
+@inline
+def chunk_of(sparse, block):
+    """The cloud of a block, its chunk, the first point, and one behind the last."""
+    b, c = block // sparse.chunks, block % sparse.chunks
+    begin = c * sparse.chunk
+    return b, c, begin, min(begin + sparse.chunk, points_of(sparse, b))
+
+
+@inline
+def digit(key, sparse, K):
+    return np.int64(key >> unsigned(sparse.shift, K)) & (sparse.digits - 1)
+
+
+@njit
+def count_digits(table, lo, hi, K):
+    sparse = sparse_of(table)
+    digits, chunks = sparse.digits, sparse.chunks
+    counts = np.empty(digits, np.int64)
+    for block in range(lo, hi):
+        b, c, begin, end = chunk_of(sparse, block)
+        keys = of_cloud(sparse.keys, sparse, b, K)
+        counts[:] = 0
+        for j in range(begin, end):
+            counts[digit(keys[j], sparse, K)] += 1
+        bins = row(sparse.bins, b * digits * chunks, digits * chunks, INT32)
+        for d in range(digits):
+            bins[d * chunks + c] = counts[d]
+
+
+@njit
+def scan_bins(table, lo, hi):
+    sparse = sparse_of(table)
+    totals = row(sparse.totals, lo, hi - lo, INT32)
+    for block in range(lo, hi):
+        bins = row(sparse.bins, block * sparse.chunks, sparse.chunks, INT32)
+        total = 0
+        for c in range(sparse.chunks):
+            here = bins[c]
+            bins[c] = total
+            total += here
+        totals[block - lo] = total
+
+
+@njit
+def scatter_points(table, lo, hi, K):
+    sparse = sparse_of(table)
+    digits, chunks, most = sparse.digits, sparse.chunks, sparse.most
+    cursor = np.empty(digits, np.int64)
+    none = unsigned(-1, K)
+    for block in range(lo, hi):
+        b, c, begin, end = chunk_of(sparse, block)
+        totals = row(sparse.totals, b * digits, digits, INT32)
+        bins = row(sparse.bins, b * digits * chunks, digits * chunks, INT32)
+        total = 0
+        for d in range(digits):
+            cursor[d] = total + bins[d * chunks + c]
+            total += totals[d]
+        if sparse.all_points and c == 0:
+            row(sparse.kept, b, 1, INT32)[0] = total
+        keys = of_cloud(sparse.keys, sparse, b, K)
+        next_keys = of_cloud(sparse.next_keys, sparse, b, K)
+        ids = of_cloud(sparse.ids, sparse, b, INT32)
+        next_ids = of_cloud(sparse.next_ids, sparse, b, INT32)
+        for j in range(begin, end):
+            if keys[j] == none:
+                continue
+            d = digit(keys[j], sparse, K)
+            next_keys[cursor[d]] = keys[j]
+            next_ids[cursor[d]] = j if sparse.all_points else ids[j]
+            cursor[d] += 1
+
+
+# ------------------------------------------------------------------------------------------- heads
+
+
+@inline
+def is_head(sparse, keys, inverse, j, count):
+    """Whether place j of a cloud is the first of a voxel with enough points."""
+    if sparse.by_point:
+        return inverse[j] >= 0
+    last = j + sparse.min_points - 1
+    return (j == 0 or keys[j - 1] != keys[j]) and last < count and keys[last] == keys[j]
+
+
+@njit
+def count_heads(table, lo, hi, K):
+    sparse = sparse_of(table)
+    most = sparse.most
+    counts = row(sparse.bins, lo, hi - lo, INT32)
+    for block in range(lo, hi):
+        b, _, begin, end = chunk_of(sparse, block)
+        count = points_of(sparse, b)
+        keys = of_cloud(sparse.keys, sparse, b, K)
+        inverse = of_cloud(sparse.inverse, sparse, b, INT32)
+        heads = 0
+        for j in range(begin, end):
+            heads += is_head(sparse, keys, inverse, j, count)
+        counts[block - lo] = heads
+
+
+@njit
+def rank_heads(table, lo, hi, K):
+    sparse = sparse_of(table)
+    most = sparse.most
+    before_chunk = row(sparse.bins, lo, hi - lo, INT32)
+    for block in range(lo, hi):
+        b, _, begin, end = chunk_of(sparse, block)
+        count = points_of(sparse, b)
+        keys = of_cloud(sparse.keys, sparse, b, K)
+        inverse = of_cloud(sparse.inverse, sparse, b, INT32)
+        ranks = of_cloud(sparse.ranks, sparse, b, INT32)
+        starts = of_cloud(sparse.starts, sparse, b, INT32)
+        segments = of_cloud(sparse.segments, sparse, b, INT32)
+        ids = of_cloud(sparse.ids, sparse, b, INT32)
+        rank = before_chunk[block - lo]
+        for j in range(begin, end):
+            head = is_head(sparse, keys, inverse, j, count)
+            if head and sparse.by_point:
+                ranks[j] = rank
+            elif head:
+                starts[rank] = j
+                if sparse.ranks != 0:
+                    inverse[ids[j]] = 0
+            rank += head
+            if not sparse.by_point:
+                segments[j] = rank - 1
+
+
+@njit
+def lay_out(table, lo, hi):
+    sparse = sparse_of(table)
+    voxels = row(sparse.totals, 0, sparse.clouds, INT32)
+    offsets = row(sparse.offsets, 0, sparse.clouds + 1, INT32)
+    total = 0
+    for b in range(sparse.clouds):
+        offsets[b] = total
+        total += sparse.capacity if sparse.capacity else voxels[b]
+    offsets[sparse.clouds] = total
+    if sparse.found != 0:
+        row(sparse.found, 0, 1, INT64)[0] = total
+
+
+@njit
+def emit(table, lo, hi, K):
+    sparse = sparse_of(table)
+    most = sparse.most
+    coords = row(sparse.coords, 0, 4 * sparse.rows, INT32)
+    row_starts = row(sparse.row_starts, 0, sparse.rows, INT32)
+    first = row(sparse.first, 0, sparse.rows, INT32)
+    counts = row(sparse.counts, 0, sparse.rows, INT32)
+    limited = row(sparse.limited, 0, sparse.rows, INT32)
+    for i in range(lo, hi):
+        b, j = i // most, i % most
+        kept = row(sparse.kept, b, 1, INT32)[0]
+        if j >= kept:
+            continue
+        keys = of_cloud(sparse.keys, sparse, b, K)
+        ids = of_cloud(sparse.ids, sparse, b, INT32)
+        starts = of_cloud(sparse.starts, sparse, b, INT32)
+        ranks = of_cloud(sparse.ranks, sparse, b, INT32)
+        segment, n = row(sparse.segments, i, 1, INT32)[0], ids[j]
+        r, head = np.int64(-1), np.int64(0)
+        if segment >= 0:
+            head = np.int64(starts[segment])
+            if keys[head] == keys[j]:  # not one of a voxel with too few points
+                r = np.int64(segment) if sparse.ranks == 0 else np.int64(ranks[ids[head]])
+        if sparse.capacity and r >= sparse.capacity:
+            r = np.int64(-1)
+        if r >= 0:
+            r += row(sparse.offsets, b, 1, INT32)[0]
+        row(sparse.inverse, b * most + n, 1, INT32)[0] = r
+        if r < 0:
+            continue
+        if j == head:
+            row_starts[r] = i
+            if sparse.first != 0:
+                first[r] = n
+            if sparse.coords != 0:
+                number = np.int64(keys[j])
+                xy = number // sparse.grid[2]
+                coords[4 * r] = b
+                coords[4 * r + (3 if sparse.reversed else 1)] = xy // sparse.grid[1]
+                coords[4 * r + 2] = xy % sparse.grid[1]
+                coords[4 * r + (1 if sparse.reversed else 3)] = number % sparse.grid[2]
+        if j == kept - 1 or keys[j + 1] != keys[j]:
+            count = j + 1 - head
+            counts[r] = count
+            if sparse.limited != 0:
+                limited[r] = min(count, sparse.slots)
+
+
+@njit
+def pad_rows(table, lo, hi):
+    sparse = sparse_of(table)
+    voxels = row(sparse.totals, 0, sparse.clouds, INT32)
+    for r in range(lo, hi):
+        b = r // sparse.capacity
+        if r - b * sparse.capacity < voxels[b]:
+            continue
+        row(sparse.row_starts, r, 1, INT32)[0] = -1
+        row(sparse.counts, r, 1, INT32)[0] = 0
+        if sparse.limited != 0:
+            row(sparse.limited, r, 1, INT32)[0] = 0
+        if sparse.first != 0:
+            row(sparse.first, r, 1, INT32)[0] = -1
+        if sparse.coords != 0:
+            row(sparse.coords, 4 * r, 4, INT32)[:] = -1
+
+
+# ---------------------------------------------------------------------------------- rows of points
+
+
+@inline
+def points_in(sparse, r):
+    """The points of a row: their cloud, where the first stands in the sorted order, how many."""
+    start = np.int64(row(sparse.row_starts, r, 1, INT32)[0])
+    b = start // sparse.most if start >= 0 else np.int64(0)
+    return b, start, np.int64(row(sparse.counts, r, 1, INT32)[0])
+
+
+@inline
+def feature(sparse, b, place, channel, X):
+    """A channel of the point at a place of the sorted order."""
+    n = np.int64(row(sparse.ids, place, 1, INT32)[0])
+    at = b * sparse.feature_batch + n * sparse.feature_row + channel
+    return row(sparse.features, at, 1, X)[0]
+
+
+@njit
+def gather_rows(table, lo, hi, U):
+    sparse = sparse_of(table)
+    C = sparse.channels
+    fill = of_bits(sparse.one, U)
+    for r in range(lo, hi):
+        b, start, count = points_in(sparse, r)
+        out = row(sparse.out, r * sparse.slots * C, sparse.slots * C, U)
+        for slot in range(sparse.slots):
+            for channel in range(C):
+                x = fill
+                if slot < count:
+                    x = feature(sparse, b, start + slot, channel, U)
+                out[slot * C + channel] = x
+
+
+@njit
+def row_centers(table, lo, hi, P):
+    sparse = sparse_of(table)
+    for r in range(lo, hi):
+        out = row(sparse.out, 3 * r, 3, P)
+        b, start, count = points_in(sparse, r)
+        if count == 0:
+            out[:] = nan_of(P)
+            continue
+        key = np.int64(row(sparse.keys, start, 1, UINT64)[0])
+        for k in range(3):
+            voxel = ((key >> 21 * (2 - k)) & 0x1FFFFF) - HALF_SPAN
+            corner = sparse.lattice[k]
+            if sparse.origins != 0:
+                at = b * sparse.origins_row + k
+                given = load(sparse.origins, sparse.origins_width, at, DOUBLE)
+                corner = np.float64(coordinate(given, P))
+            out[k] = narrow(corner + (voxel + 0.5) * sparse.lattice[3 + k], P)
+
+
+# ------------------------------------------------------------------------------ reductions by row
+
+
+@njit
+def clear_sums(table, lo, hi):
+    sparse = sparse_of(table)
+    row(sparse.sums, lo, hi - lo, INT64)[:] = 0
+    if sparse.exponents != 0:
+        row(sparse.exponents, lo, hi - lo, INT32)[:] = ZEROS
+
+
+@njit
+def largest_terms(table, lo, hi, X):
+    sparse = sparse_of(table)
+    C = sparse.channels
+    for r in range(lo, hi):
+        b, start, count = points_in(sparse, r)
+        exponents = row(sparse.exponents, r * C, C, INT32)
+        for i in range(start, start + count):
+            for channel in range(C):
+                x = widen(feature(sparse, b, i, channel, X), X, DOUBLE)
+                exponents[channel] = max(exponents[channel], exponent_of(x))
+
+
+@njit
+def add_terms(table, lo, hi, X):
+    sparse = sparse_of(table)
+    C = sparse.channels
+    for r in range(lo, hi):
+        b, start, count = points_in(sparse, r)
+        exponents = row(sparse.exponents, r * C, C, INT32)
+        sums = row(sparse.sums, r * C, C, INT64)
+        for channel in range(C):
+            exponent = np.int64(exponents[channel])
+            if exponent in (ZEROS, NOT_FINITE):
+                continue
+            scale = scale_of(count, exponent)
+            for i in range(start, start + count):
+                x = widen(feature(sparse, b, i, channel, X), X, DOUBLE)
+                sums[channel] += np.int64(np.rint(scaled(x, scale)))
+
+
+@njit
+def write_sums(table, lo, hi, O):
+    sparse = sparse_of(table)
+    C = sparse.channels
+    empty = of_bits(sparse.one, O)
+    for r in range(lo, hi):
+        _, _, count = points_in(sparse, r)
+        exponents = row(sparse.exponents, r * C, C, INT32)
+        sums = row(sparse.sums, r * C, C, INT64)
+        out = row(sparse.out, r * C, C, O)
+        for channel in range(C):
+            exponent = np.int64(exponents[channel])
+            if exponent == NOT_FINITE:
+                out[channel] = narrow(np.nan, O)
+            elif count == 0:
+                out[channel] = empty
+            else:
+                y = 0.0
+                if exponent != ZEROS:
+                    y = scaled(np.float64(sums[channel]), -scale_of(count, exponent))
+                out[channel] = narrow(y / count if sparse.kind else y, O)
+
+
+@njit
+def find_extremes(table, lo, hi, X):
+    """Leaves the place of the greatest, or smallest, in the sorted order, plus 1."""
+    sparse = sparse_of(table)
+    C, minimum = sparse.channels, sparse.kind != 0
+    for r in range(lo, hi):
+        b, start, count = points_in(sparse, r)
+        sums = row(sparse.sums, r * C, C, INT64)
+        for channel in range(C):
+            if count == 0:
+                continue
+            best, at = feature(sparse, b, start, channel, X), start
+            for i in range(start + 1, start + count):
+                x = feature(sparse, b, i, channel, X)
+                if is_nan(best, X):
+                    break
+                if is_nan(x, X) or (before(x, best, X) if minimum else before(best, x, X)):
+                    best, at = x, i
+            sums[channel] = at + 1
+
+
+@njit
+def write_extremes(table, lo, hi, X):
+    sparse = sparse_of(table)
+    C = sparse.channels
+    empty = of_bits(sparse.one, X)
+    for r in range(lo, hi):
+        b, _, count = points_in(sparse, r)
+        sums = row(sparse.sums, r * C, C, INT64)
+        out = row(sparse.out, r * C, C, X)
+        for channel in range(C):
+            if count == 0:
+                out[channel] = empty
+                continue
+            x = feature(sparse, b, sums[channel] - 1, channel, X)
+            out[channel] = nan_of(X) if is_nan(x, X) else x
