@@ -174,7 +174,7 @@ def scan_bins(table, lo, hi):
 @njit
 def scatter_points(table, lo, hi, K):
     sparse = sparse_of(table)
-    digits, chunks, most = sparse.digits, sparse.chunks, sparse.most
+    digits, chunks = sparse.digits, sparse.chunks
     cursor = np.empty(digits, np.int64)
     none = unsigned(-1, K)
     for block in range(lo, hi):
@@ -215,7 +215,6 @@ def is_head(sparse, keys, inverse, j, count):
 @njit
 def count_heads(table, lo, hi, K):
     sparse = sparse_of(table)
-    most = sparse.most
     counts = row(sparse.bins, lo, hi - lo, INT32)
     for block in range(lo, hi):
         b, _, begin, end = chunk_of(sparse, block)
@@ -231,7 +230,6 @@ def count_heads(table, lo, hi, K):
 @njit
 def rank_heads(table, lo, hi, K):
     sparse = sparse_of(table)
-    most = sparse.most
     before_chunk = row(sparse.bins, lo, hi - lo, INT32)
     for block in range(lo, hi):
         b, _, begin, end = chunk_of(sparse, block)
