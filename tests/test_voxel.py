@@ -64,6 +64,12 @@ def assert_same(got, expected):
     )
 
 
+def assert_identical(got, expected):
+    """NaN too."""
+    assert_same(got, expected)
+    assert got.tobytes() == expected.tobytes()
+
+
 def feature_array(random, shape, dtype):
     """Features whose sums, order and special values are hard."""
     if dtype == "bool":
@@ -479,6 +485,18 @@ def test_float64_sums_keep_40_bits_of_the_largest(lib, rng, magnitude):
         largest = max(map(abs, values))
         error = abs(Fraction(got[v].item()) - sum(values))
         assert error <= largest * Fraction(1, 2**40)
+
+
+def test_the_last_bit_that_is_kept(lib):
+    """2^-(62 - ceil(log2(count + 1)) - e) of a largest term below 2^e, rounded half to even."""
+    p = np.full((3, 3), 0.5, "f4")
+    for e in (0, -70, 40):
+        unit = 2.0 ** (e - 60)
+        for last, want in ((1, 1), (0.5, 0), (1.5, 2), (0.75, 1), (2.5, 2)):
+            for dtype in ("f4", "f8"):
+                f = (np.array([1, -1, 2 * last * unit * 2.0**-e])[:, None] * 2.0**e).astype(dtype)
+                got = voxelize(lib, p, 1, 1, features=f, reduce="sum").item()
+                assert got == 2 * want * unit
 
 
 def test_uint8_sums_are_exact(lib, rng):
@@ -1180,7 +1198,7 @@ def test_cuda_is_its_reference(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Kernel, "on_host", host_cuda.on_host)
         for got, expected in zip(run(), reference, strict=True):
-            assert_same(got, expected)
+            assert_identical(got, expected)
 
 
 # ------------------------------------------------------------------------------- real clouds
@@ -1246,7 +1264,7 @@ def test_real_clouds_on_both(logs_dir, name, monkeypatch):
         assert expected.count.sum() > len(finite) / 20
         monkeypatch.setattr(Kernel, "on_host", host_cuda.on_host)
         for x, y in zip(voxelize_point_cloud(*args, **options, **more), expected, strict=True):
-            assert_same(x, y)
+            assert_identical(x, y)
 
 
 # --------------------------------------------------------------------------- lattices of the host
