@@ -167,7 +167,7 @@ __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
 }
 
 template <typename D>
-__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 5) depth_points(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) depth_points(const __grid_constant__ Cloud table) {
     typedef Coordinate<D> C;
     const int64 width = table.width, height = table.height;
     const auto put = [&](int64 image, int u) {
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 5) depth_points(cons
 
 // PLAIN: depth on the axis, pixels outside dropped, and voxels numbered by 32 bits.
 template <typename D, int PLAIN>
-__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 5) mark_depth(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) mark_depth(const __grid_constant__ Cloud table) {
     typedef Coordinate<D> C;
     typedef typename PickIndex<PLAIN>::type Index;
     const auto mark = [&](int64 image, int) {
