@@ -417,7 +417,8 @@ __global__ void __launch_bounds__(512, ROWS > 8 ? 1 : sizeof(X) > 4 ? 1 : 2) far
 template <typename X>
 __global__ void __launch_bounds__(256) gather_points(
     const X* __restrict__ points, const int64* __restrict__ indices, X* __restrict__ out,
-    int64 items, int64 points_batch, int64 points_row, int64 samples, int64 repeat) {
+    int64 items, int64 points_batch, int64 points_row, int64 samples, int64 repeat,
+    int64 width) {
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
         const int64 b = item / samples, k = item - b * samples;
@@ -432,7 +433,7 @@ __global__ void __launch_bounds__(256) gather_points(
             }
             if (low > 0) i = of_cloud[k % low];
         }
-        for (int a = 0; a < 3; ++a)
-            out[3 * item + a] = i < 0 ? (X)0 : points[b * points_batch + i * points_row + a];
+        for (int64 a = 0; a < width; ++a)
+            out[width * item + a] = i < 0 ? (X)0 : points[b * points_batch + i * points_row + a];
     }
 }

@@ -2,6 +2,9 @@
 // name in robocache_cupy/_cpu/voxel.py; the struct's fields are those of _core/table.py.
 
 #include "cloud.cuh"
+#include "scan.cuh"
+#include "fixed.cuh"
+#include "ordered.cuh"
 
 // ------------------------------------------------------------------------------ voxels of points
 
@@ -52,48 +55,6 @@ struct Sorted {
         begins = (unsigned short*)(points + table.clouds * table.chunks * table.chunk);
     }
 };
-
-// Exclusive sums of counts[0..n), and the total in counts[n]. Each thread sums a few, and one warp
-// scans the sums of all: barriers of the block cost more than its other threads would save.
-__device__ __forceinline__ void scan(int* counts, int n) {
-    constexpr int THREADS = 512, LANES = 32;
-    __shared__ int sums[THREADS + LANES];  // a gap for each lane keeps their banks apart
-    __shared__ int scanned[2][LANES];
-    const int t = threadIdx.x, threads = blockDim.x, lanes = threads < LANES ? 1 : LANES;
-    const int per = threads / lanes, each = (n + threads - 1) / threads;
-    const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
-    int sum = 0;
-    for (int i = begin; i < end; ++i) sum += counts[i];
-    sums[t + t / per] = sum;
-    __syncthreads();
-    if (t < lanes) {
-        int* const mine = sums + t * (per + 1);
-        int all = 0;
-        for (int i = 0; i < per; ++i) all += mine[i];
-        scanned[0][t] = all;
-        __syncwarp();
-        int from = 0;
-        for (int step = 1; step < lanes; step *= 2, from ^= 1) {
-            scanned[from ^ 1][t] = scanned[from][t] + (t >= step ? scanned[from][t - step] : 0);
-            __syncwarp();
-        }
-        int before = scanned[from][t] - all;
-        for (int i = 0; i < per; ++i) {
-            const int here = mine[i];
-            mine[i] = before;
-            before += here;
-        }
-        if (t == lanes - 1) counts[n] = before;
-    }
-    __syncthreads();
-    int before = sums[t + t / per];
-    for (int i = begin; i < end; ++i) {
-        const int here = counts[i];
-        counts[i] = before;
-        before += here;
-    }
-    __syncthreads();
-}
 
 // PLAIN: floats that lie together, nothing that sets points or clouds apart, and few voxels.
 template <typename P, int PLAIN>
@@ -389,89 +350,7 @@ __device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 beg
     return out;
 }
 
-// ------------------------------------------------------------------------------ order of numbers
-
-// Numbers as unsigned integers of the same order.
-template <bool> struct PickKey { typedef unsigned type; };
-template <> struct PickKey<true> { typedef uint64 type; };
-
-template <typename X> struct Ordered {
-    typedef typename PickKey<sizeof(X) == 8>::type Key;
-    static constexpr X low = (X)-1 < (X)1 ? (X)((X)1 << (sizeof(X) * 8 - 1)) : (X)0;
-    static __device__ __forceinline__ Key of(X x) { return (Key)x - (Key)low; }
-    static __device__ __forceinline__ X back(Key key) { return (X)(key + (Key)low); }
-    static constexpr bool has_nan = false;
-    static __device__ __forceinline__ bool nan(X) { return false; }
-    static __device__ __forceinline__ X not_a_number() { return 0; }
-};
-template <> struct Ordered<float> {
-    typedef unsigned Key;
-    static __device__ __forceinline__ Key of(float x) {
-        const unsigned bits = __float_as_uint(x);
-        return bits >> 31 ? ~bits : bits | 0x80000000u;
-    }
-    static __device__ __forceinline__ float back(Key key) {
-        return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
-    }
-    static constexpr bool has_nan = true;
-    static __device__ __forceinline__ bool nan(float x) { return x != x; }
-    static __device__ __forceinline__ float not_a_number() { return __uint_as_float(0x7fc00000u); }
-};
-template <> struct Ordered<double> {
-    typedef uint64 Key;
-    static __device__ __forceinline__ Key of(double x) {
-        const uint64 bits = __double_as_longlong(x);
-        return bits >> 63 ? ~bits : bits | 1ull << 63;
-    }
-    static __device__ __forceinline__ double back(Key key) {
-        return __longlong_as_double(key >> 63 ? key & ~(1ull << 63) : ~key);
-    }
-    static constexpr bool has_nan = true;
-    static __device__ __forceinline__ bool nan(double x) { return x != x; }
-    static __device__ __forceinline__ double not_a_number() {
-        return __longlong_as_double(0x7ff8000000000000ll);
-    }
-};
-template <typename X> struct OrderedHalf : Ordered<float> {
-    static __device__ __forceinline__ Key of(X x) { return Ordered<float>::of(widen<float>(x)); }
-    static __device__ __forceinline__ X back(Key key) {
-        return Narrow<X>::of(Ordered<float>::back(key));
-    }
-    static __device__ __forceinline__ bool nan(X x) { return Ordered<float>::nan(widen<float>(x)); }
-    static __device__ __forceinline__ X not_a_number() { return of_bits<X>(0x7fff); }
-};
-template <> struct Ordered<__half> : OrderedHalf<__half> {};
-template <> struct Ordered<__nv_bfloat16> : OrderedHalf<__nv_bfloat16> {};
-
 // ----------------------------------------------------------------------------------- sum and mean
-
-// Terms are added as int64, at a scale that the largest of them and their number allow: for every
-// voxel and channel its own, so that an outlier elsewhere costs nothing. Integers may be added in
-// any order.
-constexpr int ZEROS = -5000, NOT_FINITE = 5000;  // no exponents
-
-// The power of two that is greater than a number.
-__device__ __forceinline__ int exponent_of(double x) {
-    const uint64 bits = __double_as_longlong(x) & 0x7fffffffffffffffull;
-    if (bits == 0) return ZEROS;
-    const int exponent = (int)(bits >> 52);
-    return exponent == 2047 ? NOT_FINITE : exponent - 1022;
-}
-
-__device__ __forceinline__ double power_of_two(int exponent) {
-    return __longlong_as_double((int64)(exponent + 1023) << 52);
-}
-
-// x * 2^exponent, whose power of two may be none that a double holds.
-__device__ __forceinline__ double scaled(double x, int exponent) {
-    const int half = exponent / 2;
-    return x * power_of_two(half) * power_of_two(exponent - half);
-}
-
-// `count` terms below 2^exponent then have a sum below 2^62.
-__device__ __forceinline__ int scale_of(int count, int exponent) {
-    return 62 - (32 - __clz(count)) - exponent;
-}
 
 template <typename X, typename O>
 __global__ void __launch_bounds__(512, 2) total(const __grid_constant__ Cloud table) {
@@ -624,6 +503,31 @@ __global__ void __launch_bounds__(256, 4) first(const __grid_constant__ Cloud ta
                 out[voxels[rank] * table.out_voxel + c * table.out_channel] =
                     features_of<U>(table, b, firsts[rank])[c];
             }
+            __syncthreads();
+        }
+    }
+}
+
+// Mark, of the points in each voxel, the one that comes first in its cloud.
+__global__ void __launch_bounds__(256, 4) keep_first(const __grid_constant__ Cloud table) {
+    __shared__ Ranks ranks;
+    constexpr int ROOM = 2048;
+    __shared__ unsigned firsts[ROOM];
+    unsigned char* const kept = (unsigned char*)table.out;
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        ranks.build(table, b, s, n);
+        const int all = ranks.before[(n + 31) / 32];
+        for (int from = 0; from < all; from += ROOM) {
+            for (int i = threadIdx.x; i < ROOM; i += blockDim.x) firsts[i] = NONE;
+            __syncthreads();
+            ranks.each(table, b, s, from, ROOM, [&](int rank, int, int64 p) {
+                atomicMin(firsts + rank, (unsigned)p);
+            });
+            __syncthreads();
+            const int here = all - from < ROOM ? all - from : ROOM;
+            for (int k = threadIdx.x; k < here; k += blockDim.x)
+                kept[b * table.most + firsts[k]] = 1;
             __syncthreads();
         }
     }

@@ -2,6 +2,7 @@
 
 from .asof import asof_index
 from .backward import resample_backward
+from .crop import crop_and_sample
 from .depth import depth_to_points, depth_to_voxels
 from .episodes import relabel_goals, window_index
 from .fuse import Fused, Stream, fuse_multimodal, fused_multimodal_alignment, time_grid
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "asof_index",
     "compute_stats",
+    "crop_and_sample",
     "depth_to_points",
     "depth_to_voxels",
     "estimate_latency",

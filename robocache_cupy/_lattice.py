@@ -14,6 +14,8 @@ from ._core.check import NotDense, dtype_of
 from ._core.kernel import Out, Value, Values
 from ._core.time import width
 
+SIZE = {"bool": 1, "uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "uint16": 2, "int16": 2,
+        "float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8, "uint64": 8}  # fmt: skip
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 MOST_CELLS = 2**23  # along an axis: what the kernels' floats tell apart
 

@@ -15,6 +15,7 @@ from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later, width
 from ._lattice import (
+    SIZE,
     clouds_in,
     grid_of,
     lattice_fields,
@@ -23,7 +24,7 @@ from ._lattice import (
     together,
     transform_fields,
 )
-from .voxel import SIZE, dense, launch, output
+from .voxel import dense, launch, output
 
 __all__ = ["depth_to_points", "depth_to_voxels"]
 

@@ -12,7 +12,7 @@ from ._core.check import dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out, Value
 from ._core.plan import Plan, op
 from ._core.time import later
-from ._lattice import FLOATS, clouds_of
+from ._lattice import FLOATS, SIZE, Clouds, clouds_of
 
 __all__ = ["farthest_point_sample"]
 
@@ -28,13 +28,11 @@ BLOCKS = 132  # the multiprocessors of an H200; with fewer, fewer blocks share a
 SHARE = 4096  # points of a block that shares a cloud, where there are blocks enough
 FEW = 32  # blocks whose candidates one warp reads at once
 
-_SAME_SIZE = {"float16": "uint16", "bfloat16": "uint16", "float32": "uint32", "float64": "uint64"}
-
 _first_point = Kernel("points", "first_point", [(x,) for x in FLOATS])
 _farthest_points = Kernel(
     "points", "farthest_points", [(x, rows) for x in FLOATS for rows in ROWS[x]]
 )
-_gather_points = Kernel("points", "gather_points", [("uint16",), ("uint32",), ("uint64",)])
+_gather_points = Kernel("points", "gather_points", [(f"uint{n}",) for n in (8, 16, 32, 64)])
 
 
 @op
@@ -120,20 +118,33 @@ def farthest_point_sample(
     >>> samples.points[:, 0]
     array([0., 9., 0., 9.], dtype=float32)
     """
-    K = _count(num_samples)
+    K = count_of_samples(num_samples)
     one_of("pad", pad, ("zero", "repeat"))
     if pad != "zero" and not return_points:
         raise ValueError(f"pad is {pad!r}, which fills points: give return_points=True")
     clouds = clouds_of(points, lengths, mask)
+    indices, launches, scratch = farthest(points, lengths, mask, clouds, K, start, radius)
+    outputs = {"indices": indices}
+    if return_points:
+        outputs["points"] = chosen = Out((*indices.shape, 3), points.dtype)
+        launches.append(gather(points, indices, chosen, clouds, K, pad == "repeat"))
+    return Plan(outputs, launches, scratch, result="Samples")
+
+
+def farthest(
+    points: Meta, lengths: Meta | None, mask: Meta | Out | None, clouds: Clouds, K: int, start: Any,
+    radius: Any,
+) -> tuple[Out, list[Launch], list[Out]]:  # fmt: skip
+    """The indices of the farthest points, what makes them, and the scratch that it takes. A mask
+    of the plan's own making is dense."""
     B, N = clouds.rows, clouds.most
     rule, index, starts = _start(start, B, N)
-
     double = points.dtype == "float64"
     blocks, threads, rows = _layout(B, N, ROWS[points.dtype])
     row, batch = points.strides[-2], points.strides[0] if clouds.batched else 0
-    mask_row, mask_step = (0, 0) if mask is None else (mask.strides[0], mask.strides[-1])
-    if not clouds.batched:
-        mask_row = 0
+    mask_row, mask_step = N, 1
+    if isinstance(mask, Meta):
+        mask_row, mask_step = mask.strides[0] if clouds.batched else 0, mask.strides[-1]
     indices = Out((B, K) if clouds.batched else (K,), "int64")
     distances = Out((B, N), "float64" if double else "float32")
     words = B * (4 + 2 * 5 * 32 * -(-blocks // 32)) if blocks > 1 else 0  # as the kernel has them
@@ -142,54 +153,46 @@ def farthest_point_sample(
         B, N, batch, row, 8 if lengths is None else 4 if lengths.dtype == "int32" else 8,
         mask_row, mask_step, K,
     )  # fmt: skip
-    launches = [
-        Launch(
-            _first_point,
-            (points.dtype,),
-            (points, lengths, mask, starts, indices, exchange),
-            (
-                *cloud,
-                rule,
-                4 if starts is not None and starts.dtype == "int32" else 8,
-                index,
-                words,
-            ),
-            items=B if K else 0,
-            weight=4 * N,
-            blocks=max(1, min(B, 2**20)),
-            threads=1024,
-        ),
-        Launch(
-            _farthest_points,
-            (points.dtype, rows),
-            (points, lengths, mask, indices, distances, exchange),
-            (*cloud, blocks, _radius(radius)),
-            items=B if K else 0,
-            weight=N * K,
-            blocks=max(1, min(B * blocks, 2**20)),
-            threads=threads,
-        ),
-    ]
-    outputs = {"indices": indices}
-    if return_points:
-        outputs["points"] = chosen = Out((*indices.shape, 3), points.dtype)
-        launches.append(
-            Launch(
-                _gather_points,
-                (_SAME_SIZE[points.dtype],),
-                (points, indices, chosen),
-                (B * K, batch, row, K, int(pad == "repeat")),
-                items=B * K,
-                weight=3,
-                blocks=max(1, min(-(-B * K // 256), 2**20)),
-                threads=256,
-            )
-        )
+    first = Launch(
+        _first_point,
+        (points.dtype,),
+        (points, lengths, mask, starts, indices, exchange),
+        (*cloud, rule, 4 if starts is not None and starts.dtype == "int32" else 8, index, words),
+        items=B if K else 0,
+        weight=4 * N,
+        blocks=max(1, min(B, 2**20)),
+        threads=1024,
+    )
+    others = Launch(
+        _farthest_points,
+        (points.dtype, rows),
+        (points, lengths, mask, indices, distances, exchange),
+        (*cloud, blocks, _radius(radius)),
+        items=B if K else 0,
+        weight=N * K,
+        blocks=max(1, min(B * blocks, 2**20)),
+        threads=threads,
+    )
     scratch = [distances] if exchange is None else [distances, exchange]
-    return Plan(outputs, launches, scratch, result="Samples")
+    return indices, [first, others], scratch
 
 
-def _count(num_samples: Any) -> int:
+def gather(x: Meta, indices: Out, out: Out, clouds: Clouds, K: int, repeat: bool) -> Launch:
+    """What belongs to the points of some indices."""
+    items = clouds.rows * K
+    return Launch(
+        _gather_points,
+        (f"uint{8 * SIZE[x.dtype]}",),
+        (x, indices, out),
+        (items, x.strides[0] if clouds.batched else 0, x.strides[-2], K, int(repeat), x.shape[-1]),
+        items=items,
+        weight=x.shape[-1],
+        blocks=max(1, min(-(-items // 256), 2**20)),
+        threads=256,
+    )
+
+
+def count_of_samples(num_samples: Any) -> int:
     try:
         K = operator.index(num_samples)
     except TypeError:

@@ -13,8 +13,8 @@ from ._core.check import dtype_of, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, Read, op
 from ._core.table import CLOUD, SPARSE
-from ._lattice import FLOATS, Clouds, clouds_of, grid_of, lattice_fields
-from .voxel import ORDERED, SIZE, SUMMED, feature_fields
+from ._lattice import FLOATS, SIZE, Clouds, clouds_of, grid_of, lattice_fields
+from .voxel import ORDERED, SUMMED, feature_fields
 
 __all__ = ["voxel_downsample", "voxelize_sparse"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later
-from ._lattice import FLOATS, Clouds, clouds_of, grid_of, lattice_fields, number
+from ._lattice import FLOATS, SIZE, Clouds, clouds_of, grid_of, lattice_fields, number
 
 __all__ = [
     "Grid",
@@ -26,8 +26,6 @@ __all__ = [
     "voxelize_point_cloud",
 ]
 
-SIZE = {"bool": 1, "uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "uint16": 2, "int16": 2,
-        "float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8, "uint64": 8}  # fmt: skip
 SUMMED = ("uint8", *FLOATS)
 ORDERED = ("uint8", "int32", "int64", *FLOATS)
 
@@ -338,15 +336,12 @@ def feature_fields(clouds: Clouds, features: Meta | None, moved: Out | None) -> 
     }
 
 
-def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[str]) -> Any:
-    """How the points are sorted: the makers of the launches, and the scratch they need."""
+def sorting(
+    clouds: Clouds, voxels: int, common: dict[str, Any], bits: int
+) -> tuple[Callable[[dict[str, Any]], Launch], Out]:
+    """What sorts the points by slabs of 2 ** bits voxels: the maker of its launch, which `common`
+    gets the fields of, and the scratch for the sorted points."""
     B, N = clouds.rows, clouds.most
-    bits = _FEATURE_BITS
-    if all(name == "binary" for name in names):
-        # Bits are small: wide slabs, as long as there are enough of them for every processor.
-        bits = 16
-        while bits > 12 and B * -(-voxels >> bits) < 132:
-            bits -= 1
     slabs = min(_MOST_SLABS, -(-voxels >> bits))
     chunk = 1024
     while chunk < _MOST_POINTS and B * -(-N // chunk) > 264:  # blocks that run at once
@@ -364,6 +359,20 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
     def sort(fields: dict[str, Any]) -> Launch:
         return launch(_sort, (clouds.dtype, int(plain)), fields, B * chunks, chunk, 512)
 
+    return sort, sorted_points
+
+
+def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[str]) -> Any:
+    """How the points are reduced: the makers of the launches, and the scratch they need."""
+    bits = _FEATURE_BITS
+    if all(name == "binary" for name in names):
+        # Bits are small: wide slabs, as long as there are enough of them for every processor.
+        bits = 16
+        while bits > 12 and clouds.rows * -(-voxels >> bits) < 132:
+            bits -= 1
+    sort, sorted_points = sorting(clouds, voxels, common, bits)
+    slabs = common["slabs"]
+
     def reduce(
         fields: dict[str, Any], name: str, out: Any, x: str, C: int, channels_first: bool,
         fill: Any, deterministic: bool,
@@ -373,7 +382,7 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
             fields |= {"out_batch": voxels * C, "out_voxel": C, "out_channel": 1}
             if channels_first:
                 fields |= {"out_voxel": 1, "out_channel": voxels}
-        items, weight = B * slabs, 1 << bits
+        items, weight = clouds.rows * slabs, 1 << bits
         if name == "binary":
             packed = len(out.shape) < 3 - (not clouds.batched) + 1
             types: tuple[Any, ...] = (f"uint{8 * SIZE[out.dtype]}", int(packed))

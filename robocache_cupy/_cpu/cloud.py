@@ -8,7 +8,8 @@ from .._core.table import CLOUD
 from . import DType, inline, load, row, widen
 from .table import void
 
-UINT8, INT64, DOUBLE = DType("uint8"), DType("int64"), DType("float64")
+UINT8, INT64 = DType("uint8"), DType("int64")
+FLOAT, DOUBLE = DType("float32"), DType("float64")
 _record = CLOUD.dtype()
 
 
@@ -84,6 +85,22 @@ def apply(at, x, y, z):
         ((at[4] * x + at[5] * y) + at[6] * z) + at[7],
         ((at[8] * x + at[9] * y) + at[10] * z) + at[11],
     )
+
+
+def keep(moved, i, x, y, z, P):
+    """Store point i in the type that its coordinates are computed in."""
+    raise NotImplementedError
+
+
+@overload(keep)
+def _keep_of(moved, i, x, y, z, P):
+    C = DOUBLE if P.dtype == "float64" else FLOAT
+
+    def implementation(moved, i, x, y, z, P):
+        p = row(moved, 3 * i, 3, C)
+        p[0], p[1], p[2] = x, y, z
+
+    return implementation
 
 
 @inline

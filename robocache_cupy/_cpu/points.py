@@ -206,9 +206,10 @@ def farthest_points(
 
 @njit
 def gather_points(
-    points, indices, out, items, points_batch, points_row, samples, repeat, lo, hi, X
+    points, indices, out, items, points_batch, points_row, samples, repeat, width,
+    lo, hi, X
 ):  # fmt: skip
-    to = row(out, 0, 3 * hi, X)
+    to = row(out, 0, width * hi, X)
     for item in range(lo, hi):
         b, k = item // samples, item % samples
         of_cloud = row(indices, b * samples, samples, _INT64)
@@ -224,9 +225,9 @@ def gather_points(
                     high = middle
             if chosen > 0:
                 i = of_cloud[k % chosen]
-        for a in range(3):
-            to[3 * item + a] = 0
+        for a in range(width):
+            to[width * item + a] = 0
         if i >= 0:
-            p = row(points, b * points_batch + i * points_row, 3, X)
-            for a in range(3):
-                to[3 * item + a] = p[a]
+            p = row(points, b * points_batch + i * points_row, width, X)
+            for a in range(width):
+                to[width * item + a] = p[a]

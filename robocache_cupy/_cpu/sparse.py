@@ -14,6 +14,7 @@ from .cloud import (
     cloud_of,
     coordinate,
     count_of,
+    keep,
     lattice_of,
     load_point,
     locate,
@@ -78,7 +79,7 @@ def point_keys(table, lo, hi, P, K, BOUNDED):
             if cloud.moving:
                 x, y, z = apply(at, x, y, z)
             if cloud.moved != 0:
-                _keep(cloud.moved, b * most + n, x, y, z, P)
+                keep(cloud.moved, b * most + n, x, y, z, P)
             if BOUNDED:
                 i0, i1, i2 = locate(cloud, lattice, x, y, z)
                 if i0 < 0 or i1 < 0 or i2 < 0:
@@ -105,21 +106,6 @@ def anywhere(x, origin, size):
     if q >= 1 - HALF_SPAN and q < HALF_SPAN:
         return np.int64(np.floor(q)) + HALF_SPAN
     return np.int64(-1)
-
-
-def _keep(moved, i, x, y, z, P):
-    raise NotImplementedError
-
-
-@overload(_keep)
-def _keep_of(moved, i, x, y, z, P):
-    C = DOUBLE if P.dtype == "float64" else FLOAT
-
-    def implementation(moved, i, x, y, z, P):
-        p = row(moved, 3 * i, 3, C)
-        p[0], p[1], p[2] = x, y, z
-
-    return implementation
 
 
 @inline

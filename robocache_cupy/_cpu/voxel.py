@@ -3,17 +3,21 @@
 import numpy as np
 from numba.extending import overload
 
-from . import DType, _bits_of_double, _double_of_bits, inline, narrow, njit, of_bits, row, widen
+from . import DType, inline, narrow, njit, of_bits, row, widen
 from .cloud import (
+    UINT8,
     apply,
     cloud_of,
     count_of,
+    keep,
     lattice_of,
     load_point,
     locate,
     masked,
     transform_of,
 )
+from .fixed import NOT_FINITE, ZEROS, exponent_of, scale_of, scaled
+from .ordered import before, is_nan, nan_of
 
 UINT16, UINT32, INT32 = DType("uint16"), DType("uint32"), DType("int32")
 FLOAT, DOUBLE = DType("float32"), DType("float64")
@@ -74,7 +78,7 @@ def sort_points(table, lo, hi, P, PLAIN):
             if cloud.moving:
                 x, y, z = apply(at, x, y, z)
             if cloud.moved != 0:
-                _keep(cloud.moved, b * cloud.most + first + i, x, y, z, P)
+                keep(cloud.moved, b * cloud.most + first + i, x, y, z, P)
             if masked(cloud, b, first + i):
                 continue
             i0, i1, i2 = locate(cloud, lattice, x, y, z)
@@ -96,21 +100,6 @@ def sort_points(table, lo, hi, P, PLAIN):
                 s = place[i] >> bits
                 points[cursor[s]] = (place[i] - (s << bits)) << 16 | i
                 cursor[s] += 1
-
-
-def _keep(moved, i, x, y, z, P):
-    raise NotImplementedError
-
-
-@overload(_keep)
-def _keep_of(moved, i, x, y, z, P):
-    C = DOUBLE if P.dtype == "float64" else FLOAT
-
-    def implementation(moved, i, x, y, z, P):
-        p = row(moved, 3 * i, 3, C)
-        p[0], p[1], p[2] = x, y, z
-
-    return implementation
 
 
 @inline
@@ -187,40 +176,6 @@ def place_of(cloud, b, v, c):
     return b * cloud.out_batch + v * cloud.out_voxel + c * cloud.out_channel
 
 
-@inline
-def exponent_of(x):
-    """The power of two that is greater than a number."""
-    bits = _bits_of_double(x) & np.uint64(0x7FFFFFFFFFFFFFFF)
-    if bits == 0:
-        return ZEROS
-    exponent = np.int64(bits >> np.uint64(52))
-    return NOT_FINITE if exponent == 2047 else exponent - 1022
-
-
-ZEROS, NOT_FINITE = -5000, 5000  # no exponents
-
-
-@inline
-def power_of_two(exponent):
-    return _double_of_bits(np.uint64(exponent + 1023) << np.uint64(52))
-
-
-@inline
-def scaled(x, exponent):
-    """x * 2^exponent, whose power of two may be none that a double holds."""
-    half = exponent // 2 if exponent >= 0 else -(-exponent // 2)
-    return x * power_of_two(half) * power_of_two(exponent - half)
-
-
-@inline
-def scale_of(count, exponent):
-    """`count` terms below 2^exponent then have a sum below 2^62."""
-    bits = 0
-    while count >> bits:
-        bits += 1
-    return 62 - bits - exponent
-
-
 @njit
 def total(table, lo, hi, X, O):
     cloud = cloud_of(table)
@@ -284,52 +239,6 @@ def feature(cloud, b, p, channel, X):
 # --------------------------------------------------------------------------------- max, min, first
 
 
-def before(x, y, X):
-    """Whether a number is less than another: -0 is less than 0, and NaN greater than all."""
-    raise NotImplementedError
-
-
-@overload(before)
-def _before(x, y, X):
-    if not X.dtype.startswith(("float", "bfloat")):
-        return lambda x, y, X: x < y
-
-    def implementation(x, y, X):
-        a, b = widen(x, X, X), widen(y, X, X)
-        if a != a:
-            return False
-        return a < b or b != b or (a == 0 and b == 0 and np.signbit(a) and not np.signbit(b))
-
-    return implementation
-
-
-def is_nan(x, X):
-    raise NotImplementedError
-
-
-@overload(is_nan)
-def _is_nan(x, X):
-    if not X.dtype.startswith(("float", "bfloat")):
-        return lambda x, X: False
-
-    def implementation(x, X):
-        a = widen(x, X, X)
-        return a != a
-
-    return implementation
-
-
-def nan_of(X):
-    raise NotImplementedError
-
-
-@overload(nan_of)
-def _nan_of(X):
-    if not X.dtype.startswith(("float", "bfloat")):
-        return lambda X: 0
-    return lambda X: narrow(np.nan, X)
-
-
 @njit
 def extreme(table, lo, hi, X):
     cloud = cloud_of(table)
@@ -388,3 +297,24 @@ def first(table, lo, hi, U):
                     out[at] = fill
                 else:
                     out[at] = feature(cloud, b, firsts[v], channel, U)
+
+
+@njit
+def keep_first(table, lo, hi):
+    cloud = cloud_of(table)
+    firsts = np.empty(1 << cloud.bits, np.int64)
+    kept = row(cloud.out, 0, cloud.clouds * cloud.most, UINT8)
+    for block in range(lo, hi):
+        b, s, _, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        firsts[:n] = -1
+        for c in range(cloud.chunks):
+            points, begins = sorted_points(cloud, b * cloud.chunks + c)
+            for i in range(begins[s], begins[s + 1]):
+                v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
+                if firsts[v] < 0 or p < firsts[v]:
+                    firsts[v] = p
+        for v in range(n):
+            if firsts[v] >= 0:
+                kept[b * cloud.most + firsts[v]] = 1
