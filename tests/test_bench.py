@@ -118,3 +118,14 @@ def test_streams_are_timed(capsys):
     for name in ("fuse 3 streams", "windows by time", "slerp", "akima", "fuse_multimodal"):
         assert name in printed
     assert streams.main(["nothing"]) == 2
+
+
+def test_ops_on_space_are_timed(capsys):
+    from robocache_cupy.bench import space
+    from robocache_cupy.bench.measure import QUICK
+
+    assert space.main([], QUICK._replace(replays=1, host_calls=2), scale=8) == 0
+    printed = capsys.readouterr().out
+    for name in ("uint8", "bits", "count", "mean", "points", "farthest", "voxelize_point_cloud"):
+        assert name in printed
+    assert space.main(["nothing"]) == 2

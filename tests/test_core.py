@@ -596,6 +596,14 @@ def test_any_numpy_array_may_stand_beside_torch_data(make):
 # -------------------------------------------------------------------------------------- the backend
 
 
+def test_results_larger_than_memory_are_refused_before_allocating(monkeypatch):
+    x, t, _ = example(clock="float32")
+    monkeypatch.setattr(kernel, "memory_of", lambda device: 2**20)
+    targets = np.zeros(2**20, np.float32)
+    with pytest.raises(MemoryError, match=r"are \d+ bytes \([\d.]+ GiB\): the host has 0.0 GiB"):
+        rc.resample_trajectories(x, t, targets)
+
+
 @pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
 def test_auto_and_numba_are_the_same_on_the_cpu(framework):
     if framework == "numpy":

@@ -490,7 +490,7 @@ def test_float64_sums_keep_40_bits_of_the_largest(lib, rng, magnitude):
 def test_the_last_bit_that_is_kept(lib):
     """2^-(62 - ceil(log2(count + 1)) - e) of a largest term below 2^e, rounded half to even."""
     p = np.full((3, 3), 0.5, "f4")
-    for e in (0, -70, 40):
+    for e in (0, -60, 40):
         unit = 2.0 ** (e - 60)
         for last, want in ((1, 1), (0.5, 0), (1.5, 2), (0.75, 1), (2.5, 2)):
             for dtype in ("f4", "f8"):

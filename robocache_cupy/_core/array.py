@@ -97,6 +97,10 @@ def numpy_dtype(name: str) -> np.dtype:
     return bfloat16() if name == "bfloat16" else np.dtype(name)
 
 
+def itemsize(name: str) -> int:
+    return 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+
 def _no_stream(device: int) -> int:
     return 0
 

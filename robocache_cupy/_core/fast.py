@@ -7,11 +7,13 @@ package touches a private name.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,35 @@ def cupy_launch() -> Callable[..., None] | None:
 
     launch: Callable[..., None] | None = getattr(driver, "launchKernel", None)
     return launch
+
+
+@functools.cache
+def _floating_point_environment() -> Any:
+    """The C library's functions for it, where they and the constants they take are known."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        libm = ctypes.CDLL("libm.so.6")
+        return libm.fegetenv, libm.fesetenv
+    except (OSError, AttributeError):  # no glibc
+        return None
+
+
+@contextlib.contextmanager
+def default_arithmetic() -> Iterator[None]:
+    """IEEE arithmetic in this thread, and in those it starts, whatever its owner has set."""
+    functions = _floating_point_environment()
+    if functions is None:
+        yield
+        return
+    get, restore = functions
+    state = ctypes.create_string_buffer(64)  # glibc takes 32 bytes at most
+    get(state)
+    restore(ctypes.c_void_p(-1))  # FE_DFL_ENV of glibc
+    try:
+        yield
+    finally:
+        restore(state)
 
 
 class ExternalStream:

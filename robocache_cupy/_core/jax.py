@@ -189,6 +189,13 @@ class _Callback:
     def __call__(self, ctx: Any, outputs: Any, words: Any, *rest: Any) -> None:
         kind, device = words.__dlpack_device__()
         device = CPU if int(kind) == 1 else int(device)
+        if device == CPU:  # XLA's threads take subnormal numbers for 0
+            with fast.default_arithmetic():
+                self._run(ctx, outputs, device, words, *rest)
+        else:
+            self._run(ctx, outputs, device, words, *rest)
+
+    def _run(self, ctx: Any, outputs: Any, device: int, words: Any, *rest: Any) -> None:
         stream = 0 if device == CPU else ctx.stream
         traced = self._static.numbers.count(None)
         numbers, arrays = rest[:traced], rest[traced:]

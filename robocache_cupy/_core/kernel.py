@@ -284,6 +284,20 @@ def current_device(device: int) -> Callable[[], int]:
     return ask
 
 
+@functools.cache
+def memory_of(device: int) -> int:
+    """The bytes of memory that a device, or the host, has in all."""
+    if device >= 0:
+        cuda = import_cupy().cuda
+        with cuda.Device(device):
+            total: int = cuda.runtime.memGetInfo()[1]
+            return total
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # no POSIX
+        return 2**63
+
+
 def check_cuda(device: int) -> None:
     """Raise what a first use of CUDA in this process would otherwise fail with obscurely."""
     global _cuda_used
@@ -374,6 +388,8 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
         )
         late.append((offsets[len(fixed)], _late_packer(x.format), x))
         fixed += [0] * _slots(x)
+    given = max((i + 1 for i, x in enumerate(arrays) if x is not None), default=0)
+    given = min(max(given, 2), leading)  # a getter of one would give no tuple
     # The parameters, their size, and the driver's way to be told of both.
     buffer = ctypes.create_string_buffer(layout.size)
     base = ctypes.addressof(buffer)
@@ -384,8 +400,8 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
         handle,
         launch.blocks,
         launch.threads,
-        _packer(leading),
-        operator.itemgetter(*[slots[id(x)] for x in arrays]),
+        _packer(given),
+        operator.itemgetter(*[slots[id(x)] for x in arrays[:given]]),
         late,
         buffer,
         size + 8,
@@ -439,10 +455,13 @@ def _device_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> L
             packed = local.packed
         except AttributeError:
             packed = bind()
+        made_of = made = None  # launches mostly share what they make of the call's numbers
         for handle, blocks, threads, pack, order, late, buffer, extra, _ in packed:
             pack(buffer, 0, *order(addresses))
             for offset, pack_value, value in late:
-                pack_value(buffer, offset, value.of(values))
+                if value is not made_of:
+                    made_of, made = value, value.of(values)
+                pack_value(buffer, offset, made)
             driver_launch(handle, blocks, 1, 1, threads, 1, 1, 0, stream, 0, extra)
 
     return run

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import functools
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, ParamSpec
@@ -27,6 +28,7 @@ from .array import (
     framework,
     from_dlpack,
     import_cupy,
+    itemsize,
     where,
 )
 from .check import NotDense, one_of
@@ -517,6 +519,13 @@ class _Ready:
     ) -> None:
         fresh = [x for x in plan.outputs.values() if isinstance(x, Out)]
         fresh += plan.scratch
+        size = sum(math.prod(x.shape) * itemsize(x.dtype) for x in fresh)
+        if size > kernel.memory_of(device):
+            where = "the host" if device < 0 else f"cuda:{device}"
+            raise MemoryError(
+                f"the result and what it takes to make it are {size} bytes "
+                f"({size / 2**30:.1f} GiB): {where} has {kernel.memory_of(device) / 2**30:.1f} GiB"
+            )
         self._allocate = [found.allocator(x.shape, x.dtype, device) for x in fresh]
         self._launch, self._tail = bind(plan, fresh, metas, device)
         # An output is a new array, by position, or ~position of the caller's own.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import (
     Stream,
@@ -20,16 +20,8 @@ from .. import (
     resample_trajectories,
     sample_windows,
 )
-from .measure import QUICK, Cpu, Cuda, Device, Effort, warm_call
-
-
-class Case(NamedTuple):
-    """A call, arguments for it in turn, and the bytes that one must move."""
-
-    name: str
-    fn: Callable[..., Any]
-    sets: Sequence[tuple[Any, ...]]
-    bytes: int
+from .groups import Case, timed
+from .measure import Device, Effort, warm_call
 
 
 def _inputs(device: Device) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -153,24 +145,7 @@ def _host(device: Device, effort: Effort) -> Iterator[tuple[str, float]]:
 
 def main(argv: Sequence[str], effort: Effort | None = None, scale: int = 1) -> int:
     """Time the named groups, or all of them."""
-    import torch
-
-    unknown = set(argv) - set(GROUPS)
-    if unknown:
-        print(f"no group {', '.join(sorted(unknown))}: expected some of {', '.join(GROUPS)}")
-        return 2
-    device: Device = Cuda() if torch.cuda.is_available() else Cpu()
-    effort = effort or (Effort(copies=3) if torch.cuda.is_available() else QUICK)
-    bandwidth, _ = device.copy_bandwidth(effort)
-    print(f"copy {bandwidth / 1e12:.2f} TB/s on {device.name}")
-    for group in argv or GROUPS:
-        for case in GROUPS[group](device, scale):
-            us = device.rotating(case.fn, case.sets, effort).median
-            floor = case.bytes / bandwidth * 1e6
-            print(f"{case.name:44s} {us:9.2f} us   floor {floor:8.2f}   x {us / floor:.2f}")
-    for name, us in _host(device, effort):
-        print(f"{name:44s} {us:9.2f} us on the host")
-    return 0
+    return timed(GROUPS, _host, argv, effort, scale)
 
 
 if __name__ == "__main__":
