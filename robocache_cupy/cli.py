@@ -6,8 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import logs
+from . import voxelize as voxelizing
 from ._streams import METHODS
 from .align import CommandError, Options, align
 from .logs import LogError
@@ -26,31 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 after an error (which is one line on stderr), or 130 after Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args([_value(text) for text in given])
     try:
-        align(
-            Options(
-                paths=arguments.log or [logs.DEMO],
-                output=arguments.output,
-                hz=arguments.hz,
-                clock=arguments.clock,
-                union=arguments.union,
-                streams=[name for names in arguments.streams for name in names.split(",")],
-                skip=arguments.skip,
-                methods=arguments.method,
-                latencies=arguments.latency,
-                max_gap=arguments.max_gap,
-                plot=arguments.plot,
-                log_time=arguments.log_time,
-                episode=arguments.episode,
-                backend=arguments.backend,
-            )
-        )
+        arguments.run(arguments)
     except (CommandError, LogError) as error:
         print(f"robocache: {error}", file=sys.stderr)
         return 2
     except MemoryError:
-        print("robocache: not enough memory: lower --hz, or --skip a stream", file=sys.stderr)
+        print(f"robocache: not enough memory: {arguments.less}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("robocache: interrupted", file=sys.stderr)
@@ -58,9 +44,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _value(text: str) -> str:
+    """argparse takes numbers such as -1e-3 for options, but nothing that begins with a space."""
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return f" {text}" if text.startswith("-") else text
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    align(
+        Options(
+            paths=arguments.log or [logs.DEMO],
+            output=arguments.output,
+            hz=arguments.hz,
+            clock=arguments.clock,
+            union=arguments.union,
+            streams=_names(arguments.streams),
+            skip=arguments.skip,
+            methods=arguments.method,
+            latencies=arguments.latency,
+            max_gap=arguments.max_gap,
+            plot=arguments.plot,
+            log_time=arguments.log_time,
+            episode=arguments.episode,
+            backend=arguments.backend,
+        )
+    )
+
+
+def _voxelize(arguments: argparse.Namespace) -> None:
+    voxelizing.voxelize(
+        voxelizing.Options(
+            path=arguments.source or logs.DEMO,
+            output=arguments.output,
+            voxel=arguments.voxel,
+            bounds=arguments.bounds,
+            choice=voxelizing.Choice(
+                at=arguments.at,
+                every=arguments.all,
+                streams=_names(arguments.streams),
+                episode=arguments.episode,
+                depth_max=arguments.depth_max,
+                columns=_names(arguments.columns),
+            ),
+            plot=arguments.plot,
+            backend=arguments.backend,
+        )
+    )
+
+
+def _names(options: Sequence[str]) -> list[str]:
+    return [name for names in options for name in names.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="robocache", description="Robot logs onto one clock.")
+    parser = argparse.ArgumentParser(
+        prog="robocache", description="Robot logs onto one clock, and into voxels."
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_align(commands)
+    _add_voxelize(commands)
+    return parser
+
+
+def _add_align(commands: Any) -> None:
     command = commands.add_parser(
         "align",
         help="put all the streams of a log on one clock",
@@ -124,16 +173,80 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="rows between two samples further apart than this are not valid",
     )
+    _add_results(command, Path("aligned.npz"), "draw samples and result")
+    command.set_defaults(run=_align, less="lower --hz, or --skip a stream")
+
+
+def _add_voxelize(commands: Any) -> None:
+    command = commands.add_parser(
+        "voxelize",
+        help="turn a point cloud, or the depth cameras of a log, into a grid of voxels",
+        description="Turn a point cloud, or frames of the depth cameras of a log, into a grid of "
+        "voxels. The result has 'counts' (int32 [X, Y, Z]: points in each voxel); of the M voxels "
+        "with any, 'coords' (int32 [M, 3]) and 'centroids' ([M, 3]: the means of their points); "
+        "'voxel_size', 'origin' (the corner of voxel (0, 0, 0)) and 'source'.",
+    )
+    command.add_argument(
+        "source",
+        nargs="?",
+        type=Path,
+        metavar="LOG_OR_CLOUD",
+        help="an HDF5 log with depth cameras; or a cloud: PCD, PLY, .bin of KITTI or nuScenes, "
+        ".npy, .npz, .csv, .txt or .xyz; default: the log that comes with the package",
+    )
+    grid = command.add_argument_group("grid")
+    grid.add_argument(
+        "--voxel",
+        default="0.05",
+        metavar="METERS",
+        help="edge of a voxel, or three with commas: 0.05,0.05,0.1; default: 0.05",
+    )
+    grid.add_argument(
+        "--bounds",
+        nargs=6,
+        type=float,
+        metavar=("XMIN", "YMIN", "ZMIN", "XMAX", "YMAX", "ZMAX"),
+        help="the box of the grid, in meters; default: all valid points, outward to whole voxels",
+    )
+    cameras = command.add_argument_group("depth cameras of a log")
+    cameras.add_argument(
+        "--at",
+        type=float,
+        metavar="SECONDS",
+        help="of each camera the frame nearest to this, from the first frame on and with the "
+        "latency taken off; default: the middle of the time that the cameras have in common",
+    )
+    cameras.add_argument("--all", action="store_true", help="every frame of each camera")
+    cameras.add_argument(
+        "--streams", action="append", default=[], metavar="NAME,...", help="only these cameras"
+    )
+    cameras.add_argument(
+        "--depth-max", type=float, metavar="METERS", help="leave out what is further"
+    )
+    cameras.add_argument("--episode", metavar="NAME", help="of a robomimic file")
+    clouds = command.add_argument_group("point clouds")
+    clouds.add_argument(
+        "--columns",
+        action="append",
+        default=[],
+        metavar="NAME,...",
+        help="of a .bin or text that does not name them: x,y,z,intensity,_ where _ is left out",
+    )
+    _add_results(command, Path("voxels.npz"), "draw the occupied voxels")
+    command.set_defaults(run=_voxelize, less="pass --bounds, or a larger --voxel")
+
+
+def _add_results(command: argparse.ArgumentParser, output: Path, drawing: str) -> None:
     command.add_argument(
         "-o",
         "--output",
         type=Path,
-        default=Path("aligned.npz"),
+        default=output,
         metavar="FILE",
-        help="default: aligned.npz; an older one is replaced",
+        help=f"default: {output}; an older one is replaced",
     )
     command.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw samples and result to a .png, .pdf or .svg"
+        "--plot", type=Path, metavar="FILE", help=f"{drawing} to a .png, .pdf or .svg"
     )
     command.add_argument(
         "--backend",
@@ -141,4 +254,3 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what computes; default: the GPU where there are one and CuPy",
     )
-    return parser

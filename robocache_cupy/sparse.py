@@ -27,14 +27,17 @@ _RUN = 8  # points that a thread of the reductions takes, as the kernels have it
 _WORDS = ("uint32", "uint64")
 
 
+_CLOUD_FORMAT, _FORMAT = CLOUD.format(), SPARSE.format()
+
+
 def _kernel(name: str, types: list[tuple[Any, ...]] | None = None) -> Kernel:
-    return Kernel("sparse", name, types or ((),), table=lambda _: SPARSE.format())
+    return Kernel("sparse", name, types or ((),), table=lambda _: _FORMAT)
 
 
 _point_keys = Kernel(
     "sparse", "point_keys", [(p, k, b) for p in FLOATS for k, b in
                              (("uint32", 1), ("uint64", 1), ("uint64", 0))],
-    table=lambda _: CLOUD.format(),
+    table=lambda _: _CLOUD_FORMAT,
 )  # fmt: skip
 _count_digits = _kernel("count_digits", [(k,) for k in _WORDS])
 _scan_bins = _kernel("scan_bins")
@@ -176,31 +179,34 @@ def voxelize_sparse(
     ordering = _Ordering(clouds, clouds.fields | common | {"moved": moved}, bits, True)
     ordering.fields |= {"grid": grid, "reversed": int(coord_order == "zyx")}
 
-    def then(rows: int) -> Plan:
+    y = None if reduce is None else _reduced_dtype(reduce, x)
+    ranked = ordering.ranked(points.shape[:-1], order == "first_seen", most)
+    if moved is not None:
+        ranked.scratch.append(moved)
+
+    def reduced(rows: int) -> Plan:
         outputs: dict[str, Out | Meta] = {
             "coords": Out((rows, 4), "int32"),
             "counts": Out((rows,), "int32"),
-            "inverse": Out(points.shape[:-1], "int32"),
+            "inverse": ranked.inverse,
             "first": Out((rows,), "int32"),
-            "batch_offsets": Out((clouds.rows + 1,), "int32"),
-            "num_voxels": Out((clouds.rows,), "int32"),
+            "batch_offsets": ranked.offsets,
+            "num_voxels": ranked.voxels,
         }
-        launches, scratch, fields = ordering.rows(outputs, rows, most, order == "first_seen", slots)
-        scratch += [moved] if moved is not None else []
+        limited = None if slots is None else Out((rows,), "int32")
+        launches, scratch, fields = ordering.rows(ranked, outputs, rows, limited, slots)
         fields |= taken
-        if reduce is not None:
-            made = Out((rows, taken["channels"]), _reduced_dtype(reduce, x))
-            outputs["features"] = made
-            launches += _reductions(reduce, fields, x, made, scratch)
-        if slots is not None:
+        if y is not None:
+            outputs["features"] = made = Out((rows, taken["channels"]), y)
+            launches += _reductions(str(reduce), fields, x, made, scratch)
+        if limited is not None:
             outputs["voxels"] = made = Out((rows, slots, taken["channels"]), x)
-            outputs["num_points"] = outputs.pop("num_points")
+            outputs["num_points"] = limited
             launches.append(_gather(fields, made, slots, 0))
         return Plan(outputs, launches, scratch, "SparseVoxels")
 
-    if most is not None:
-        return then(_capacity("max_voxels", most, clouds))
-    return ordering.counted(then, "pass max_voxels=")
+    rows = None if most is None else _capacity("max_voxels", most, clouds)
+    return _whole_plan(ranked, reduced, rows, "pass max_voxels=")
 
 
 @op
@@ -301,20 +307,22 @@ def voxel_downsample(
         if name in common:
             ordering.fields[name] = common[name]
 
-    def then(rows: int) -> Plan:
+    y = "" if features is None else _reduced_dtype(of_features, features.dtype)
+    nan = element_bits("points", NAN, points.dtype)
+    ranked = ordering.ranked(points.shape[:-1], False, rows_each)
+
+    def reduced(rows: int) -> Plan:
         thinned = Out((rows, 3), points.dtype)
         outputs: dict[str, Out | Meta] = {"points": thinned}
         if features is not None:
-            made = Out((rows, taken["channels"]), _reduced_dtype(of_features, features.dtype))
-            outputs["features"] = made
+            outputs["features"] = made = Out((rows, taken["channels"]), y)
         outputs |= {
             "counts": Out((rows,), "int32"),
-            "inverse": Out(points.shape[:-1], "int32"),
-            "batch_offsets": Out((clouds.rows + 1,), "int32"),
-            "num_voxels": Out((clouds.rows,), "int32"),
+            "inverse": ranked.inverse,
+            "batch_offsets": ranked.offsets,
+            "num_voxels": ranked.voxels,
         }
-        launches, scratch, fields = ordering.rows(outputs, rows, rows_each, False, None)
-        nan = element_bits("points", NAN, points.dtype)
+        launches, scratch, fields = ordering.rows(ranked, outputs, rows, None, None)
         if reduce == "center":
             centers = fields | {"out": thinned}
             launches.append(_launch(_row_centers, (points.dtype,), centers, rows, 3, rows))
@@ -326,9 +334,8 @@ def voxel_downsample(
             launches += _reductions(of_features, of_them, features.dtype, made, scratch)
         return Plan(outputs, launches, scratch, "Downsampled")
 
-    if rows_each is not None:
-        return then(_capacity("capacity", rows_each, clouds))
-    return ordering.counted(then, "pass capacity=")
+    rows = None if rows_each is None else _capacity("capacity", rows_each, clouds)
+    return _whole_plan(ranked, reduced, rows, "pass capacity=")
 
 
 def _whole(name: str, x: Any) -> Any:
@@ -366,12 +373,35 @@ def _launch(
 # ----------------------------------------------------------------------------- points by voxels
 
 
-class _Sorted(NamedTuple):
-    """The launches that sort the points and count the voxels, and the fields of what follows."""
+class _Ranked(NamedTuple):
+    """The launches that sort the points and rank the voxels, and the fields of what follows.
+    Nothing here depends on how many voxels there are."""
 
     launches: list[Launch]
     scratch: list[Out]
     fields: dict[str, Any]
+    inverse: Out
+    offsets: Out
+    voxels: Out
+    found: Out
+
+
+def _whole_plan(
+    ranked: _Ranked, reduced: Callable[[int], Plan], rows: int | None, reason: str
+) -> Plan | Read:
+    """The plan of a call, or without a given number of rows the reading of it."""
+    own = [*ranked.scratch, ranked.found]
+
+    def whole(rows: int) -> Plan:
+        rest = reduced(rows)
+        launches, scratch = [*ranked.launches, *rest.launches], [*own, *rest.scratch]
+        return rest._replace(launches=launches, scratch=scratch)
+
+    if rows is not None:
+        return whole(rows)
+    scratch = [*ranked.scratch, ranked.inverse, ranked.offsets, ranked.voxels]
+    counted = Plan({"found": ranked.found}, ranked.launches, scratch)
+    return Read(counted, lambda numbers: whole(numbers[0]), reason)
 
 
 class _Ordering:
@@ -395,8 +425,13 @@ class _Ordering:
             "min_points": 1, "bounded": int(bounded),
         }  # fmt: skip
 
-    def sorted(self, inverse: Out | None, voxels: Out) -> _Sorted:
+    def ranked(self, shape: tuple[int, ...], by_first: bool, capacity: int | None) -> _Ranked:
+        """Sort the points, and rank the voxels: by their keys, or by their first points."""
         B, N = self.clouds.rows, self.clouds.most
+        inverse, found = Out(shape, "int32"), Out((1,), "int64")
+        voxels, offsets = Out((B,), "int32"), Out((B + 1,), "int32")
+        segments, starts = Out((max(B * N, 1),), "int32"), Out((max(B * N, 1),), "int32")
+        ranks = Out((max(B * N, 1),), "int32") if by_first else None
         digits, chunks, blocks = 1 << self.digit_bits, self.chunks, B * self.chunks
         keys = [Out((max(B * N, 1),), self.key) for _ in range(2)]
         ids = [Out((max(B * N, 1),), "int32") for _ in range(2)]
@@ -407,8 +442,6 @@ class _Ordering:
             "sorted": keys[0], "out": inverse, "bins": bins, "bits": self.digit_bits,
             "chunks": chunks, "chunk": self.chunk,
         }  # fmt: skip
-        if inverse is None:  # only the number of voxels is wanted
-            of_points["moved"] = None
         types = (self.clouds.dtype, self.key, int(self.bounded))
         launches = [
             Launch(_point_keys, types, CLOUD.arrays(of_points), CLOUD.numbers(of_points),
@@ -430,10 +463,22 @@ class _Ordering:
         last = self.passes % 2
         fields = self.fields | {
             "keys": keys[last], "ids": ids[last], "bins": bins, "totals": voxels, "kept": kept,
-            "digits": 1, "inverse": inverse,
+            "digits": 1, "inverse": inverse, "segments": segments, "starts": starts,
+            "ranks": ranks, "offsets": offsets, "capacity": capacity or 0,
         }  # fmt: skip
-        launches += [self.of_chunks(_count_heads, fields), self.scan(fields)]
-        return _Sorted(launches, [*keys, *ids, bins, totals, kept], fields)
+        orders = [fields]
+        if by_first:
+            orders.append(fields | {"all_points": 1, "by_point": 1})
+        for of in orders:
+            launches += [
+                self.of_chunks(_count_heads, of),
+                self.scan(of),
+                self.of_chunks(_rank_heads, of),
+            ]
+        launches.append(_launch(_lay_out, (), fields | {"found": found}, 1, B, 1))
+        scratch = [*keys, *ids, bins, totals, kept, segments, starts]
+        scratch += [ranks] if ranks is not None else []
+        return _Ranked(launches, scratch, fields, inverse, offsets, voxels, found)
 
     def of_chunks(self, kernel: Kernel, fields: dict[str, Any]) -> Launch:
         """A launch of a block for each chunk of points."""
@@ -445,49 +490,21 @@ class _Ordering:
         blocks = self.clouds.rows * fields["digits"]
         return _launch(_scan_bins, (), fields, blocks, self.chunks, blocks * _THREADS)
 
-    def counted(self, then: Callable[[int], Plan], reason: str) -> Read:
-        """The reading of the number of voxels."""
-        found, B = Out((1,), "int64"), self.clouds.rows
-        voxels, offsets = Out((max(B, 1),), "int32"), Out((B + 1,), "int32")
-        made = self.sorted(None, voxels)
-        fields = made.fields | {"offsets": offsets, "found": found}
-        lay_out = _launch(_lay_out, (), fields, 1, B, 1)
-        plan = Plan({"found": found}, [*made.launches, lay_out], [*made.scratch, voxels, offsets])
-        return Read(plan, lambda numbers: then(numbers[0]), reason)
-
     def rows(
-        self, outputs: dict[str, Any], rows: int, capacity: int | None, by_first: bool,
+        self, ranked: _Ranked, outputs: dict[str, Any], rows: int, limited: Out | None,
         slots: int | None,
     ) -> tuple[list[Launch], list[Out], dict[str, Any]]:  # fmt: skip
         """The launches that fill the rows of the result, and the fields of what reduces them."""
-        B, N, key = self.clouds.rows, self.clouds.most, self.key
-        launches, scratch, fields = self.sorted(outputs["inverse"], outputs["num_voxels"])
-        segments, starts = Out((max(B * N, 1),), "int32"), Out((max(B * N, 1),), "int32")
+        points = self.clouds.rows * self.clouds.most
         row_starts = Out((max(rows, 1),), "int32")
-        ranks = Out((max(B * N, 1),), "int32") if by_first else None
-        if slots is not None:
-            outputs["num_points"] = Out((rows,), "int32")
-        fields |= {
-            "segments": segments, "starts": starts, "ranks": ranks, "row_starts": row_starts,
-            "offsets": outputs["batch_offsets"], "coords": outputs.get("coords"),
-            "counts": outputs["counts"], "first": outputs.get("first"),
-            "limited": outputs.get("num_points"), "capacity": capacity or 0, "rows": rows,
-            "slots": slots or 0,
+        fields = ranked.fields | {
+            "row_starts": row_starts, "coords": outputs.get("coords"), "counts": outputs["counts"],
+            "first": outputs.get("first"), "limited": limited, "rows": rows, "slots": slots or 0,
         }  # fmt: skip
-        launches = [*launches, self.of_chunks(_rank_heads, fields)]
-        if by_first:
-            in_order = fields | {"all_points": 1, "by_point": 1}
-            launches += [
-                self.of_chunks(_count_heads, in_order),
-                self.scan(in_order),
-                self.of_chunks(_rank_heads, in_order),
-            ]
-        launches.append(_launch(_lay_out, (), fields, 1, B, 1))
-        launches.append(_launch(_emit, (key,), fields, B * N, 8, B * N))
-        if capacity:
+        launches = [_launch(_emit, (self.key,), fields, points, 8, points)]
+        if fields["capacity"]:
             launches.append(_launch(_pad_rows, (), fields, rows, 4, rows))
-        scratch = [*scratch, segments, starts, row_starts]
-        return launches, scratch + ([ranks] if ranks is not None else []), fields
+        return launches, [row_starts], fields
 
 
 # ------------------------------------------------------------------------------------- reductions
