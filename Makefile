@@ -1,4 +1,4 @@
-# `make demo` aligns the bundled log; `make test` runs the tests. Both make .venv when it is missing.
+# `make demo` aligns and voxelizes the bundled log; `make test` runs the tests. Both make .venv when it is missing.
 # A fresh machine needs Python 3.10 or newer with its venv module, and g++ for one lane of the tests.
 # Where there is an NVIDIA GPU, demo installs the CuPy that suits its driver.
 
@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.demo
 	$(BIN)/robocache align -o aligned.npz --plot aligned.png
+	$(BIN)/robocache voxelize --voxel 0.02 --bounds -0.6 -0.6 0.7 0.6 0.6 1.3 \
+		-o voxels.npz --plot voxels.png
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto $(ARGS)
@@ -33,4 +35,4 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) aligned.npz aligned.png
+	rm -rf $(VENV) aligned.npz aligned.png voxels.npz voxels.png

@@ -11,6 +11,10 @@ template <typename P> using Coordinate = typename Pick<sizeof(P) == 8>::type;
 template <int> struct PickIndex { typedef int64 type; };
 template <> struct PickIndex<1> { typedef int type; };
 
+template <typename I> struct Unsigned;
+template <> struct Unsigned<int> { typedef unsigned type; };
+template <> struct Unsigned<int64> { typedef uint64 type; };
+
 __device__ __forceinline__ int64 count_of(const Cloud& table, int64 b) {
     if (table.lengths == nullptr) return table.most;
     return clamp(load<int64>(table.lengths, table.lengths_width, b), 0, table.most);
@@ -119,8 +123,10 @@ template <typename C> struct Lattice {
         return inside;
     }
 
+    // The number of a voxel; of one that is not on the lattice, anything.
     template <typename I> __device__ __forceinline__ I linear(const int voxel[3]) const {
-        return ((I)voxel[0] * grid[1] + voxel[1]) * grid[2] + voxel[2];
+        typedef typename Unsigned<I>::type U;
+        return (I)(((U)voxel[0] * (U)grid[1] + (U)voxel[1]) * (U)grid[2] + (U)voxel[2]);
     }
 };
 

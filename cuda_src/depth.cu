@@ -139,6 +139,7 @@ __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
             for (int k = 0; k < RAY; ++k) column[k] = __ldg(rays.columns + k * width + u);
             const D* from = (const D*)table.points + image * table.image + top * table.image_row +
                             (int64)u * table.image_step;
+            const int64 step = table.image_row;
             auto see = f(image, u);
 #pragma unroll 1
             for (int v = 0; v < STRIP && top + v < height; v += AT_ONCE) {
@@ -147,15 +148,21 @@ __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
                 memset(&depth, 0, sizeof(depth));  // where there is no row: no depth
                 C points[AT_ONCE][3];
                 bool valid[AT_ONCE];
+                if (rest >= AT_ONCE) {
 #pragma unroll
-                for (int j = 0; j < AT_ONCE; ++j, from += table.image_row)
-                    if (j < rest) depth.at[j] = __ldg(from);
+                    for (int j = 0; j < AT_ONCE; ++j) depth.at[j] = __ldg(from + j * step);
+                } else {
+#pragma unroll
+                    for (int j = 0; j < AT_ONCE; ++j)
+                        if (j < rest) depth.at[j] = __ldg(from + j * step);
+                }
+                from += AT_ONCE * step;
 #pragma unroll
                 for (int j = 0; j < AT_ONCE; ++j) {
                     const Pack<C, RAY> row = rows[v + j];
                     C z = widen<C>(depth.at[j]) * scale;
                     if (!ON_AXIS) z = z / sqrt(column[3] + row.at[3]);
-                    valid[j] = z > near && z <= far;
+                    valid[j] = (z > near) & (z <= far);
 #pragma unroll
                     for (int k = 0; k < 3; ++k)
                         points[j][k] = z * (column[k] + row.at[k]) + position.at[k];
@@ -204,8 +211,10 @@ __global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) mark_depth(const 
 #pragma unroll
             for (int j = 0; j < AT_ONCE; ++j) {
                 int voxel[3];
-                const bool inside = valid[j] && lattice.template locate<PLAIN>(points[j], voxel);
-                voxels[j] = inside ? lattice.template linear<Index>(voxel) : (Index)-1;
+                // No branches: pixels would wait for each other.
+                const bool inside = lattice.template locate<PLAIN>(points[j], voxel) & valid[j];
+                const Index here = lattice.template linear<Index>(voxel);
+                voxels[j] = inside ? here : (Index)-1;
             }
 #pragma unroll
             for (int j = 0; j < AT_ONCE; ++j) {
