@@ -12,6 +12,11 @@
 
 constexpr int RAY = 4;  // rows of the table, for columns and for rows
 
+// Which of so many cameras took an image. 64-bit divisions would cost a tile more than its rays.
+__device__ __forceinline__ int64 turn(int64 image, int64 cameras) {
+    return (unsigned)image % (unsigned)cameras;
+}
+
 // The numbers of a camera.
 struct Camera {
     double fx, fy, cx, cy, at[12];
@@ -24,7 +29,7 @@ struct Camera {
             cy = table.pinhole[3];
         } else {
             const int64 columns = table.intrinsics_columns;
-            const int64 first = image % table.intrinsics_cycle * table.intrinsics_row;
+            const int64 first = turn(image, table.intrinsics_cycle) * table.intrinsics_row;
             const auto number = [&](int64 i) {
                 return load<double>(table.intrinsics, table.intrinsics_width, first + i);
             };
@@ -39,7 +44,7 @@ struct Camera {
                     : table.transforms == nullptr
                         ? table.transform[i]
                         : load<double>(table.transforms, table.transforms_width,
-                                       image % table.transforms_cycle * table.transforms_row + i);
+                                       turn(image, table.transforms_cycle) * table.transforms_row + i);
     }
 };
 
@@ -97,9 +102,9 @@ template <typename C> struct Position {
             at[k] = !table.moving ? (C)0
                     : table.transforms == nullptr
                         ? (C)table.transform[4 * k + 3]
-                        : (C)load<double>(table.transforms, table.transforms_width,
-                                          image % table.transforms_cycle * table.transforms_row +
-                                              4 * k + 3);
+                        : (C)load<double>(
+                              table.transforms, table.transforms_width,
+                              turn(image, table.transforms_cycle) * table.transforms_row + 4 * k + 3);
     }
 };
 
@@ -174,7 +179,8 @@ __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
 }
 
 template <typename D>
-__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) depth_points(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4)
+    depth_points(const __grid_constant__ Cloud table) {
     typedef Coordinate<D> C;
     const int64 width = table.width, height = table.height;
     const auto put = [&](int64 image, int u) {
@@ -197,7 +203,8 @@ __global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) depth_points(cons
 
 // PLAIN: depth on the axis, pixels outside dropped, and voxels numbered by 32 bits.
 template <typename D, int PLAIN>
-__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4) mark_depth(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4)
+    mark_depth(const __grid_constant__ Cloud table) {
     typedef Coordinate<D> C;
     typedef typename PickIndex<PLAIN>::type Index;
     const auto mark = [&](int64 image, int) {

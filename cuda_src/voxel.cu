@@ -68,7 +68,8 @@ __global__ void __launch_bounds__(512, 2) sort_points(const __grid_constant__ Cl
     const int slabs = (int)table.slabs, bits = (int)table.bits;
     const Index room = (Index)table.slabs << bits;
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
-        const int64 b = (unsigned)block / (unsigned)table.chunks, first = (block - b * table.chunks) * table.chunk;
+        const int64 b = (unsigned)block / (unsigned)table.chunks;
+        const int64 first = (block - b * table.chunks) * table.chunk;
         const int64 rest = count_of(table, b) - first;
         const int n = rest < 0 ? 0 : (int)(rest < table.chunk ? rest : table.chunk);
         for (int s = threadIdx.x; s < slabs; s += blockDim.x) cursor[s] = 0;
