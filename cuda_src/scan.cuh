@@ -10,11 +10,13 @@ __device__ __forceinline__ void scan(int* counts, int n) {
     __shared__ int sums[THREADS + LANES];  // a gap for each lane keeps their banks apart
     __shared__ int scanned[2][LANES];
     const int t = threadIdx.x, threads = blockDim.x, lanes = threads < LANES ? 1 : LANES;
-    const int per = threads / lanes, each = (n + threads - 1) / threads;
+    const int few = (n + lanes - 1) / lanes, most = threads / lanes;
+    const int per = few < 1 ? 1 : few < most ? few : most;  // threads whose sums a lane scans
+    const int each = (n + lanes * per - 1) / (lanes * per);
     const int begin = t * each < n ? t * each : n, end = begin + each < n ? begin + each : n;
     int sum = 0;
     for (int i = begin; i < end; ++i) sum += counts[i];
-    sums[t + t / per] = sum;
+    if (t < lanes * per) sums[t + t / per] = sum;
     __syncthreads();
     if (t < lanes) {
         int* const mine = sums + t * (per + 1);
@@ -36,7 +38,7 @@ __device__ __forceinline__ void scan(int* counts, int n) {
         if (t == lanes - 1) counts[n] = before;
     }
     __syncthreads();
-    int before = sums[t + t / per];
+    int before = t < lanes * per ? sums[t + t / per] : 0;
     for (int i = begin; i < end; ++i) {
         const int here = counts[i];
         counts[i] = before;

@@ -350,7 +350,7 @@ def sorting(
     words = B * chunks * chunk + -(-B * chunks * (slabs + 1) // 2)
     sorted_points = Out((max(words, 1),), "uint32")
     lane_bits = 0  # 2 ** lane_bits threads share a chunk's points in a slab
-    while lane_bits < 5 and (2 << lane_bits) * chunks <= 512:
+    while lane_bits < 5 and (2 << lane_bits) * chunks <= 640:
         lane_bits += 1
     common |= {"chunks": chunks, "chunk": chunk, "lane_bits": lane_bits}
     common |= {"bits": bits, "slabs": slabs, "sorted": sorted_points}

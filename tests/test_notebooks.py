@@ -91,3 +91,14 @@ def test_runs_with_the_log_of_the_tilting_laser(executed, monkeypatch, logs_dir)
     found = re.search(r"([\d,]+) points; .* ([\d.]+) cm \(median\), ([\d.]+) cm at worst", said)
     assert found, said
     assert found.groups() == ("110,868", "0.5", "15.3")
+
+
+def test_runs_with_the_clouds_of_a_lidar_and_a_kinect(executed, monkeypatch, logs_dir):
+    monkeypatch.setenv("ROBOCACHE_LOGS", str(logs_dir.absolute()))
+    outputs = executed(ROOT / "notebooks" / "02_point_clouds_to_voxels.ipynb")
+    assert texts(outputs, "stderr") == ""
+    assert pictures(outputs) == 7
+    said = texts(outputs, "stdout")
+    assert "False" not in said
+    assert "(480, 640), 32% NaN; 139,656 points in the box" in said
+    assert "sparse: 45,421 voxels" in said
