@@ -401,7 +401,13 @@ def _whole_plan(
         return whole(rows)
     scratch = [*ranked.scratch, ranked.inverse, ranked.offsets, ranked.voxels]
     counted = Plan({"found": ranked.found}, ranked.launches, scratch)
-    return Read(counted, lambda numbers: whole(numbers[0]), reason)
+    return Read(
+        counted,
+        lambda numbers: whole(numbers[0]),
+        reason,
+        scratch,
+        lambda numbers: reduced(numbers[0]),
+    )
 
 
 class _Ordering:

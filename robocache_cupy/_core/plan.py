@@ -51,11 +51,16 @@ class Plan(NamedTuple):
 
 class Read(NamedTuple):
     """A plan that ends in the reading of its only output, int64 numbers that `then` turns into
-    the plan of the call (or into an error). `reason` says which argument makes it unnecessary."""
+    the plan of the call (or into an error). `reason` says which argument makes it unnecessary.
+
+    Where the scratch that is `kept` can be handed on, `go_on` gives the plan in the place of
+    `then`: one that uses it, also as outputs. In JAX it cannot."""
 
     plan: Plan
     then: Callable[[list[int]], Plan]
     reason: str
+    kept: Sequence[Out] = ()
+    go_on: Callable[[list[int]], Plan] | None = None
 
 
 @functools.cache
@@ -515,9 +520,16 @@ class _Ready:
                  "_stream", "_tail", "used")  # fmt: skip
 
     def __init__(
-        self, plan: Plan, found: Framework, device: int, metas: Sequence[Meta | None]
+        self,
+        plan: Plan,
+        found: Framework,
+        device: int,
+        metas: Sequence[Meta | None],
+        kept: Sequence[Out] = (),
+        count: int = 0,
     ) -> None:
-        fresh = [x for x in plan.outputs.values() if isinstance(x, Out)]
+        """`kept` comes in calls as further arrays, after `count` others."""
+        fresh = [x for x in plan.outputs.values() if isinstance(x, Out) and x not in kept]
         fresh += plan.scratch
         size = sum(math.prod(x.shape) * itemsize(x.dtype) for x in fresh)
         if size > kernel.memory_of(device):
@@ -527,10 +539,15 @@ class _Ready:
                 f"({size / 2**30:.1f} GiB): {where} has {kernel.memory_of(device) / 2**30:.1f} GiB"
             )
         self._allocate = [found.allocator(x.shape, x.dtype, device) for x in fresh]
-        self._launch, self._tail = bind(plan, fresh, metas, device)
-        # An output is a new array, by position, or ~position of the caller's own.
+        self._launch, self._tail = bind(plan, fresh, [*metas, *kept], device)
+        # An output is a new array, by position, or ~position of one of the call.
         self._outputs = [
-            fresh.index(x) if isinstance(x, Out) else ~x.position for x in plan.outputs.values()
+            ~x.position
+            if isinstance(x, Meta)
+            else ~(count + kept.index(x))
+            if x in kept
+            else fresh.index(x)
+            for x in plan.outputs.values()
         ]
         several = len(plan.outputs) > 1
         self._result = _result_type(plan.result, tuple(plan.outputs)) if several else None
@@ -549,23 +566,28 @@ class _Ready:
         addresses: list[int],
         values: tuple[Any, ...],
     ) -> Any:
-        pointer, device = self._pointer, self._device
-        if device >= 0 and self._current() != device:
-            with import_cupy().cuda.Device(device):
-                return self(op, found, arrays, per_row, options, scalars, addresses, values)
-        fresh = [allocate() for allocate in self._allocate]
-        for x in fresh:
-            addresses.append(pointer(x))
-        addresses += self._tail
-        self._launch(addresses, values, self._stream(device) if device >= 0 else 0)
+        fresh = self.run(addresses, values)
         if self._result is None:
             (i,) = self._outputs
             return fresh[i] if i >= 0 else arrays[~i]
         return self._result(*[fresh[i] if i >= 0 else arrays[~i] for i in self._outputs])
 
+    def run(self, addresses: list[int], values: tuple[Any, ...]) -> list[Any]:
+        """Allocate the outputs and the scratch, in this order, and launch."""
+        pointer, device = self._pointer, self._device
+        if device >= 0 and self._current() != device:
+            with import_cupy().cuda.Device(device):
+                return self.run(addresses, values)
+        fresh = [allocate() for allocate in self._allocate]
+        for x in fresh:
+            addresses.append(pointer(x))
+        addresses += self._tail
+        self._launch(addresses, values, self._stream(device) if device >= 0 else 0)
+        return fresh
+
 
 def bind(
-    plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | None], device: int
+    plan: Plan, fresh: Sequence[Out], metas: Sequence[Meta | Out | None], device: int
 ) -> tuple[Launcher, list[int]]:
     """The launcher of a plan. It takes the addresses of the call's arrays, those of `fresh`, and
     then those returned here."""
@@ -584,6 +606,7 @@ class _Reader:
     ) -> None:
         self._read, self._metas, self._device = read, metas, device
         self._first = _Ready(read.plan, found, device, metas)
+        self._kept = [1 + list(read.plan.scratch).index(x) for x in read.kept]
         self._then: dict[tuple[int, ...], _Ready] = {}
         self.used = False
 
@@ -601,16 +624,20 @@ class _Reader:
         if found.capturing():
             raise RuntimeError(f"{op.name} reads a number back here, which a CUDA graph cannot: "
                                f"{self._read.reason}")  # fmt: skip
-        rest = (op, found, arrays, per_row, options, scalars)
-        sizes = tuple(found.to_numpy(self._first(*rest, list(addresses), values)).tolist())
+        fresh = self._first.run(list(addresses), values)
+        sizes = tuple(found.to_numpy(fresh[0]).tolist())
         ready = self._then.get(sizes)
         if ready is None:
-            made = self._read.then(list(sizes))
-            ready = _Ready(made, found, self._device, self._metas)
+            read = self._read
+            made = (read.go_on or read.then)(list(sizes))
+            ready = _Ready(made, found, self._device, self._metas, read.kept, len(arrays))
             if len(self._then) >= _CACHE_SIZE:
                 self._then.clear()
             self._then[sizes] = ready
-        return ready(*rest, addresses, values)
+        kept = [fresh[i] for i in self._kept]
+        addresses += map(found.pointer, kept)
+        arrays = (*arrays, *kept)
+        return ready(op, found, arrays, per_row, options, scalars, addresses, values)
 
 
 class _Densify:
