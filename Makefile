@@ -1,4 +1,5 @@
-# `make demo` aligns and voxelizes the bundled log; `make test` runs the tests. Both make .venv when it is missing.
+# `make demo` aligns and voxelizes the bundled log; `make test` runs the tests. Both make .venv when
+# it is missing.
 # A fresh machine needs Python 3.10 or newer with its venv module, and g++ for one lane of the tests.
 # Where there is an NVIDIA GPU, demo installs the CuPy that suits its driver.
 
