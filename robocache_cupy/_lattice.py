@@ -12,12 +12,21 @@ import numpy as np
 from ._core.array import Meta
 from ._core.check import NotDense, dtype_of
 from ._core.kernel import Out, Value, Values
+from ._core.table import CLOUD
 from ._core.time import width
 
 SIZE = {"bool": 1, "uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "uint16": 2, "int16": 2,
         "float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8, "uint64": 8}  # fmt: skip
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 MOST_CELLS = 2**23  # along an axis: what the kernels' floats tell apart
+
+
+_FORMAT = CLOUD.format()
+
+
+def cloud_format(_: Any) -> str:
+    """The struct format of the kernels that take a CLOUD, for all of their types."""
+    return _FORMAT
 
 
 def grid_of(grid_size: Any) -> tuple[int, int, int]:

@@ -11,9 +11,8 @@ from ._core.array import Array, HostArray, Scalar, Vector
 from ._core.check import NotDense, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
-from ._core.table import CLOUD
 from ._core.time import later
-from ._lattice import FLOATS, SIZE, clouds_of, grid_of, lattice, number, together
+from ._lattice import FLOATS, SIZE, cloud_format, clouds_of, grid_of, lattice, number, together
 from .points import count_of_samples, farthest, gather
 from .voxel import launch, sorting
 
@@ -22,13 +21,9 @@ __all__ = ["crop_and_sample"]
 METHODS = ("fps", "random", "voxel")
 
 
-def _of(_: Any) -> str:
-    return CLOUD.format()
-
-
-_crop = Kernel("crop", "crop_points", [(p,) for p in FLOATS], table=_of)
-_draw = Kernel("crop", "draw_points", table=_of)
-_keep = Kernel("voxel", "keep_first", table=_of)
+_crop = Kernel("crop", "crop_points", [(p,) for p in FLOATS], table=cloud_format)
+_draw = Kernel("crop", "draw_points", table=cloud_format)
+_keep = Kernel("voxel", "keep_first", table=cloud_format)
 
 
 def crop_and_sample(

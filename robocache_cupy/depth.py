@@ -12,10 +12,10 @@ from ._core.bits import element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
-from ._core.table import CLOUD
 from ._core.time import later, width
 from ._lattice import (
     SIZE,
+    cloud_format,
     clouds_in,
     grid_of,
     lattice_fields,
@@ -35,14 +35,12 @@ _RAY = 4  # rows of the table of rays
 _TILE, _STRIP, _THREADS = 128, 32, 128  # columns and rows of a tile: those of the kernel
 
 
-def _of(_: Any) -> str:
-    return CLOUD.format()
-
-
-_rays = Kernel("depth", "camera_rays", [("float32",), ("float64",)], table=_of)
-_points = Kernel("depth", "depth_points", [(d,) for d in DEPTHS], table=_of)
-_mark = Kernel("depth", "mark_depth", [(d, plain) for d in DEPTHS for plain in (0, 1)], table=_of)
-_expand = Kernel("depth", "expand_bits", [("uint8",), ("uint16",), ("uint32",)], table=_of)
+_rays = Kernel("depth", "camera_rays", [("float32",), ("float64",)], table=cloud_format)
+_points = Kernel("depth", "depth_points", [(d,) for d in DEPTHS], table=cloud_format)
+_mark = Kernel(
+    "depth", "mark_depth", [(d, plain) for d in DEPTHS for plain in (0, 1)], table=cloud_format
+)
+_expand = Kernel("depth", "expand_bits", [("uint8",), ("uint16",), ("uint32",)], table=cloud_format)
 
 
 @op

@@ -13,7 +13,7 @@ from ._core.check import dtype_of, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, Read, op
 from ._core.table import CLOUD, SPARSE
-from ._lattice import FLOATS, SIZE, Clouds, clouds_of, grid_of, lattice_fields
+from ._lattice import FLOATS, SIZE, Clouds, cloud_format, clouds_of, grid_of, lattice_fields
 from .voxel import ORDERED, SUMMED, feature_fields
 
 __all__ = ["voxel_downsample", "voxelize_sparse"]
@@ -27,7 +27,7 @@ _RUN = 8  # points that a thread of the reductions takes, as the kernels have it
 _WORDS = ("uint32", "uint64")
 
 
-_CLOUD_FORMAT, _FORMAT = CLOUD.format(), SPARSE.format()
+_FORMAT = SPARSE.format()
 
 
 def _kernel(name: str, types: list[tuple[Any, ...]] | None = None) -> Kernel:
@@ -37,7 +37,7 @@ def _kernel(name: str, types: list[tuple[Any, ...]] | None = None) -> Kernel:
 _point_keys = Kernel(
     "sparse", "point_keys", [(p, k, b) for p in FLOATS for k, b in
                              (("uint32", 1), ("uint64", 1), ("uint64", 0))],
-    table=lambda _: _CLOUD_FORMAT,
+    table=cloud_format,
 )  # fmt: skip
 _count_digits = _kernel("count_digits", [(k,) for k in _WORDS])
 _scan_bins = _kernel("scan_bins")

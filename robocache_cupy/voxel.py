@@ -15,7 +15,7 @@ from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later
-from ._lattice import FLOATS, SIZE, Clouds, clouds_of, grid_of, lattice_fields, number
+from ._lattice import FLOATS, SIZE, Clouds, cloud_format, clouds_of, grid_of, lattice_fields, number
 
 __all__ = [
     "Grid",
@@ -45,26 +45,24 @@ _FEATURE_BITS = 13
 _BLOCKS = 2**20
 _MOST_BYTES = 2**40  # of a result; the launches for more would take minutes to plan
 
-_indices = Kernel("voxel", "voxel_indices", [(p,) for p in FLOATS], table=lambda _: CLOUD.format())
+_indices = Kernel("voxel", "voxel_indices", [(p,) for p in FLOATS], table=cloud_format)
 _sort = Kernel(
     "voxel", "sort_points", [(p, 0) for p in FLOATS] + [("float32", 1)],
-    table=lambda _: CLOUD.format(),
+    table=cloud_format,
 )  # fmt: skip
 _occupancy = Kernel(
     "voxel", "occupancy", [("uint8", 0), ("uint16", 0), ("uint32", 0), ("uint32", 1)],
-    table=lambda _: CLOUD.format(),
+    table=cloud_format,
 )  # fmt: skip
-_count = Kernel(
-    "voxel", "count", [(o,) for o in REDUCTIONS["count"]], table=lambda _: CLOUD.format()
-)
+_count = Kernel("voxel", "count", [(o,) for o in REDUCTIONS["count"]], table=cloud_format)
 _total = Kernel(
     "voxel", "total", [(x, o) for x in SUMMED for o in REDUCTIONS["mean"]],
-    table=lambda _: CLOUD.format(),
+    table=cloud_format,
 )  # fmt: skip
-_extreme = Kernel("voxel", "extreme", [(x,) for x in ORDERED], table=lambda _: CLOUD.format())
+_extreme = Kernel("voxel", "extreme", [(x,) for x in ORDERED], table=cloud_format)
 _first = Kernel(
     "voxel", "first", [("uint8",), ("uint16",), ("uint32",), ("int64",)],
-    table=lambda _: CLOUD.format(),
+    table=cloud_format,
 )  # fmt: skip
 
 
