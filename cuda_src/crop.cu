@@ -36,9 +36,10 @@ __device__ __forceinline__ unsigned mixed(unsigned x) {
 }
 
 // Number i of a random order of 0 .. n - 1: a Feistel network permutes the numbers of an even count
-// of bits, and is applied until its result is less than n.
+// of bits, and is applied until its result is less than n. With halves of fewer than 4 bits it
+// would favour some orders.
 __device__ __forceinline__ int64 shuffled(int64 i, int64 n, uint64 seed, int64 cloud) {
-    int half = 1;
+    int half = 4;
     while ((int64)1 << 2 * half < n) ++half;
     const unsigned mask = (1u << half) - 1;
     const unsigned key = mixed((unsigned)seed ^ mixed((unsigned)(seed >> 32) + 0x9e3779b9u) ^

@@ -247,9 +247,10 @@ template <typename U>
 __global__ void __launch_bounds__(256) expand_bits(const __grid_constant__ Cloud table) {
     constexpr int V = 16 / sizeof(U);
     const unsigned one = (unsigned)table.one;
-    const int64 stride = (int64)gridDim.x * blockDim.x;
-    const int64 thread = (int64)blockIdx.x * blockDim.x + threadIdx.x;
-    for (int64 b = 0; b < table.clouds; ++b) {
+    const int64 parts = table.chunks, stride = parts * blockDim.x;
+    for (int64 block = blockIdx.x; block < table.clouds * parts; block += gridDim.x) {
+        const int64 b = (unsigned)block / (unsigned)parts;
+        const int64 thread = (block - b * parts) * blockDim.x + threadIdx.x;
         const unsigned* const bits = (const unsigned*)table.sorted + b * table.out_batch;
         U* const out = (U*)table.out + b * table.voxels;
         int64 head = -(int64)((uint64)out / sizeof(U)) & (V - 1);

@@ -499,10 +499,12 @@ __global__ void __launch_bounds__(THREADS, 4) write_sums(const __grid_constant__
             y = Ordered<O>::not_a_number();
         } else if (count > 0) {
             double sum = 0;
-            if (exponent != ZEROS)
-                sum = scaled((double)(int64)array<const uint64>(table.sums)[i],
-                             -scale_of(count, exponent));
-            y = Narrow<O>::of(table.kind ? sum / count : sum);
+            if (exponent != ZEROS) {
+                sum = (double)(int64)array<const uint64>(table.sums)[i];
+                if (table.kind) sum /= count;  // before it is scaled: a sum may be beyond the range
+                sum = scaled(sum, -scale_of(count, exponent));
+            }
+            y = Narrow<O>::of(sum);
         }
         array<O>(table.out)[i] = y;
     }

@@ -146,6 +146,8 @@ def clouds_of(points: Meta, lengths: Any, mask: Any, transform: Any = None) -> C
         raise ValueError(f"points has shape {points.shape}, expected (N, 3) or (B, N, 3)")
     batched = len(points.shape) == 3
     B, N = (points.shape[0], points.shape[1]) if batched else (1, points.shape[0])
+    if N >= 2**31:
+        raise ValueError(f"points has shape {points.shape}, expected fewer than 2**31 in a cloud")
     if 0 not in points.shape and points.strides[-1] != 1:
         raise NotDense(points)
     fields: dict[str, Any] = {

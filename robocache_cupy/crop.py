@@ -140,6 +140,11 @@ def _cells(box: tuple[float, ...], voxel_size: Any) -> tuple[int, int, int]:
     cells = np.floor(extent / size) + 1
     if cells.max() > 2**23:
         raise ValueError(f"voxel_size is {voxel_size!r}: the box has {int(cells.max())} on an axis")
+    if math.prod(map(int, cells)) > 2**30:
+        raise ValueError(
+            f"voxel_size is {voxel_size!r}: the box has {math.prod(map(int, cells))} voxels, "
+            "expected at most 2**30; voxel_downsample takes any"
+        )
     return grid_of(tuple(map(int, cells)))
 
 

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ._core.array import Array, Matrix, Meta, Scalar, Vector
+import numpy as np
+
+from ._core.array import Array, Intrinsics, Matrix, Meta, Scalar, Vector
 from ._core.bits import element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out
@@ -24,7 +26,7 @@ from ._lattice import (
     together,
     transform_fields,
 )
-from .voxel import dense, launch, output
+from .voxel import dense, given_out, launch, output
 
 __all__ = ["depth_to_points", "depth_to_voxels"]
 
@@ -46,7 +48,7 @@ _expand = Kernel("depth", "expand_bits", [("uint8",), ("uint16",), ("uint32",)],
 @op
 def depth_to_points(
     depth: Array,
-    intrinsics: Matrix,
+    intrinsics: Intrinsics,
     cam_to_world: Matrix | None = None,
     *,
     depth_to_meters: Scalar | None = None,
@@ -67,8 +69,9 @@ def depth_to_points(
     ----------
     depth : array [..., H, W]
         uint16, float16, bfloat16, float32 or float64. Pixels of 0, NaN and infinity have no depth.
-    intrinsics : matrix [3, 3] or [3, 4], (fx, fy, cx, cy), or array [..., 3, 3] or [..., 4]
-        One for all images, one for each, or one for each of the last axis before H: the views.
+    intrinsics : matrix [3, 3], (fx, fy, cx, cy), or array [..., 3, 3] or [..., 4]
+        One for all images, one for each, or one for each but along the first axis: the views.
+        Of a projection matrix [3, 4] pass ``P[:, :3]``.
     cam_to_world : matrix [4, 4] or [3, 4], or array [..., 4, 4], optional
         Where the camera is: moves points of its frame into the world's. In the same way one for
         all, or for each. Some call its inverse the extrinsics.
@@ -76,7 +79,7 @@ def depth_to_points(
         Depth times this is in metres: 0.001 for uint16 (millimetres) and 1 for floats, unless
         given.
     depth_min, depth_max : number
-        Only depths in ``(depth_min, depth_max]``, in metres, are valid.
+        Only depths in ``(depth_min, depth_max]``, in metres along the optical axis, are valid.
     depth_kind : {"z", "ray"}
         Whether depth is measured along the optical axis, as depth cameras give it, or along the
         ray of the pixel.
@@ -130,7 +133,7 @@ def depth_to_points(
 @op
 def depth_to_voxels(
     depth: Array,
-    intrinsics: Matrix,
+    intrinsics: Intrinsics,
     cam_to_world: Matrix | None,
     grid_size: Any,
     voxel_size: Vector,
@@ -260,11 +263,7 @@ def _marked(
     words = -(-math.prod(grid) // 32)
     result: Out | Meta = made
     if out is not None:
-        dtype_of("out", out, (made.dtype,))
-        if out.shape != made.shape:
-            raise ValueError(f"out has shape {out.shape}, expected {made.shape}")
-        inner(out, 0)
-        result = out
+        result = given_out(out, made)
     bits: Any = result if packed else Out((B, words), "uint32")
     fields = cameras.fields | space
     fields |= {"sorted": bits, "out_batch": words, "words": B * words, "views": V, "clouds": B}
@@ -276,10 +275,11 @@ def _marked(
     launches = [_make_rays(cameras, fields), mark._replace(blocks=_tiles(cameras))]
     scratch = [cameras.rays]
     if not packed:
+        parts = -(-math.prod(grid) * SIZE[made.dtype] // 4096)  # a block each: 256 x 16 bytes
         fields = fields | {"out": result, "one": element_bits("one", 1, made.dtype)}
+        fields["chunks"] = parts
         expand = launch(_expand, (f"uint{8 * SIZE[made.dtype]}",), fields, B, math.prod(grid), 256)
-        packs = math.prod(grid) * SIZE[made.dtype] // 16
-        launches.append(expand._replace(blocks=max(1, min(-(-packs // 256), 2**16))))
+        launches.append(expand._replace(blocks=max(1, min(B * parts, 2**20))))
         scratch.append(bits)
     return Plan({"binary": result}, launches, scratch, "Voxels")
 
@@ -311,7 +311,8 @@ def _make_points(cameras: Cameras, fields: dict[str, Any], dtype: str) -> Launch
 def _make_rays(cameras: Cameras, fields: dict[str, Any] | None = None) -> Launch:
     fields = cameras.fields if fields is None else fields
     each = cameras.width + cameras.height
-    made = launch(_rays, (cameras.computed,), fields, cameras.images, each, 256)
+    # It clears the bits, even those of no images.
+    made = launch(_rays, (cameras.computed,), fields, max(cameras.images, 1), each, 256)
     items = max(cameras.images * each, fields.get("words", 0) // 4)
     return made._replace(blocks=max(1, min(-(-items // 256), 2**12)))
 
@@ -325,8 +326,9 @@ def _cameras(
     one_of("convention", convention, CONVENTIONS)
     if len(depth.shape) < 2:
         raise ValueError(f"depth has shape {depth.shape}, expected (..., H, W)")
-    if not isinstance(stride, int) or isinstance(stride, bool) or stride < 1:
+    if not isinstance(stride, (int, np.integer)) or isinstance(stride, bool) or stride < 1:
         raise ValueError(f"stride is {stride!r}, expected an integer of 1 or more")
+    stride = int(stride)
     lead, (H, W) = depth.shape[:-2], depth.shape[-2:]
     images = math.prod(lead)
     image = 0
@@ -405,7 +407,7 @@ def _pinhole(intrinsics: Any, lead: tuple[int, ...]) -> dict[str, Any]:
     if type(intrinsics) is Meta:
         x = intrinsics
         dtype_of("intrinsics", x, ("float32", "float64"))
-        axes = 2 if x.shape[-2:] in ((3, 3), (3, 4)) else 1
+        axes = 2 if x.shape[-2:] == (3, 3) else 1
         if axes == 1 and x.shape[-1:] != (4,):
             raise ValueError(f"intrinsics has shape {x.shape}, expected (..., 3, 3) or (..., 4)")
         cycle, step = _per_image("intrinsics", x, lead, axes)
@@ -413,15 +415,14 @@ def _pinhole(intrinsics: Any, lead: tuple[int, ...]) -> dict[str, Any]:
             "intrinsics": x,
             "intrinsics_row": step,
             "intrinsics_width": width(x.dtype),
-            "intrinsics_columns": x.shape[-1] if axes == 2 else 0,
+            "intrinsics_columns": 3 if axes == 2 else 0,
             "intrinsics_cycle": cycle,
         }
     if not isinstance(intrinsics, tuple):
         raise TypeError(f"intrinsics is {intrinsics!r}, expected a matrix (3, 3)")
     if any(type(r) is tuple for r in intrinsics):  # a Value is a named tuple
-        columns = len(intrinsics[0]) if type(intrinsics[0]) is tuple else 3
-        k = rows_of("intrinsics", intrinsics, (3,), 4 if columns == 4 else 3)
-        parts = (k[0], k[columns + 1], k[2], k[columns + 2])
+        k = rows_of("intrinsics", intrinsics, (3,), 3)
+        parts = (k[0], k[4], k[2], k[5])
     elif len(intrinsics) == 4:
         parts = intrinsics
     else:

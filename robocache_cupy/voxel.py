@@ -234,16 +234,8 @@ def dense(
         if len(outputs) > 1:
             raise ValueError(f"out is given, and the results are several: {', '.join(outputs)}")
         ((name, made),) = outputs.items()
-        dtype_of("out", out, (made.dtype,))
-        if out.shape != made.shape:
-            raise ValueError(f"out has shape {out.shape}, expected {made.shape}")
-        try:
-            inner(out, 0)
-        except NotDense:
-            raise ValueError(
-                f"out has strides {out.strides}, expected a row-major array without gaps"
-            ) from None
-        outputs[name] = out
+        assert isinstance(made, Out)
+        outputs[name] = given_out(out, made)
 
     for made in outputs.values():
         size = math.prod(made.shape) * SIZE[made.dtype]
@@ -260,6 +252,20 @@ def dense(
             )
     made_too = [*scratch, sorted_points] + ([moved] if moved is not None else [])
     return Plan(outputs, launches, made_too, "Voxels")
+
+
+def given_out(out: Meta, made: Out) -> Meta:
+    """Check an array to write to."""
+    dtype_of("out", out, (made.dtype,))
+    if out.shape != made.shape:
+        raise ValueError(f"out has shape {out.shape}, expected {made.shape}")
+    try:
+        inner(out, 0)
+    except NotDense:
+        raise ValueError(
+            f"out has strides {out.strides}, expected a row-major array without gaps"
+        ) from None
+    return out
 
 
 def _takes_features(name: str) -> bool:
@@ -393,7 +399,7 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
         if name in ("sum", "mean"):
             fields["kind"] = int(name == "mean") + 2 * (not deterministic)
             fields["fill"] = later(fill, lambda v: number("fill_value", v), "d")
-            return launch(_total, (x, out.dtype), fields, items, weight, 512)
+            return launch(_total, (x, out.dtype), fields, items, weight, 448)
         fields["one"] = later(fill, lambda v: element_bits("fill_value", v, out.dtype), "q")
         if name == "first":
             types = ("int64" if SIZE[x] == 8 else f"uint{8 * SIZE[x]}",)

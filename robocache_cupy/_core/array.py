@@ -36,6 +36,7 @@ HostArray = Any  # the same, or a list or NumPy array, which is copied to the de
 Scalar = Any  # a number that may change from call to call without a new plan
 Vector = Any  # a few such numbers, or an array of them
 Matrix = Any  # the same, in rows
+Intrinsics = Any  # four such numbers, three rows of three, or an array
 Scalars = tuple[Any, ...]  # any number of them, None, and tuples of them
 
 

@@ -146,13 +146,13 @@ def _operands(numbers: Sequence[str | None], late: Sequence[Any]) -> tuple[Any, 
     return np.frombuffer(packed, np.uint32), traced
 
 
-def _structure(x: Out, public: bool) -> Any:
+def _structure(x: Out, public: bool, hint: bool = False) -> Any:
     """What JAX is told of an output. Without x64 it has no 64-bit dtypes: ours come as words."""
     if x.dtype in ("int64", "uint64", "float64") and not jax.config.jax_enable_x64:
         if public:
             raise TypeError(
                 f"the result has dtype {x.dtype}, which JAX has only with x64: "
-                "jax.config.update('jax_enable_x64', True), or pass dtype="
+                "jax.config.update('jax_enable_x64', True)" + (", or pass dtype=" if hint else "")
             )
         return jax.ShapeDtypeStruct((*x.shape[:-1], 2 * x.shape[-1]), jnp.uint32)
     return jax.ShapeDtypeStruct(x.shape, numpy_dtype(x.dtype))
@@ -164,7 +164,8 @@ def _compiled(static: _Static) -> Callable[..., Any]:
     made = _plan.__wrapped__(static)  # its Metas are those of this very static
     plan = made.plan if isinstance(made, Read) else made
     public = [x for x in plan.outputs.values() if isinstance(x, Out)]
-    structure = [_structure(x, not isinstance(made, Read)) for x in public]
+    hint = "dtype" in static.op.options
+    structure = [_structure(x, not isinstance(made, Read), hint) for x in public]
     structure += [_structure(x, False) for x in plan.scratch]
     callback = _Callback(static, plan)
 

@@ -401,7 +401,7 @@ def _first(arrays: Sequence[Any]) -> Any:
 
 
 _NUMBER = (int, float, np.generic)
-_VECTORS = {"Vector": 1, "Matrix": 2}  # the axes of host arrays that travel as numbers
+_VECTORS = {"Vector": 1, "Matrix": 2, "Intrinsics": 3}  # how host arrays travel as numbers
 _MOST_NUMBERS = 16
 
 
@@ -409,6 +409,12 @@ def numbers(x: Any, axes: int) -> Any:
     """A small list or NumPy array as a tuple of numbers, or of tuples of them; else as it is."""
     if isinstance(x, (float, int)) or x is None:
         return x
+    if axes == 3:  # a row, or three of three: any other rows are of several cameras
+        try:
+            shape = np.shape(x) if isinstance(x, (list, tuple, np.ndarray)) else ()
+        except ValueError:
+            return x
+        return numbers(x, 2) if len(shape) == 1 or shape == (3, 3) else x
     if isinstance(x, np.ndarray):
         return _nested(x.tolist()) if 0 < x.ndim <= axes and x.size <= _MOST_NUMBERS else x
     if isinstance(x, (list, tuple)):

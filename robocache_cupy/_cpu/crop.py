@@ -44,7 +44,7 @@ def low_word(x):
 def shuffled(i, n, seed, cloud):
     """Number i of a random order of 0 .. n - 1: a Feistel network permutes the numbers of an even
     count of bits, and is applied until its result is less than n."""
-    half = 1
+    half = 4
     while 1 << 2 * half < n:
         half += 1
     mask = low_word((1 << half) - 1)

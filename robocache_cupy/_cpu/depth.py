@@ -61,7 +61,7 @@ def camera_rays(table, lo, hi, C):
     if lo == 0 and cloud.words:
         row(cloud.sorted, 0, cloud.words, UINT32)[:] = 0
     sign = -1.0 if cloud.upward else 1.0
-    for image in range(lo, hi):
+    for image in range(lo, min(hi, cloud.images)):
         at = camera_of(cloud, image)
         columns, rows = rays_of(cloud, image, C)
         for u in range(cloud.width):

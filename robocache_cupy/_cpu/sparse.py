@@ -437,8 +437,11 @@ def write_sums(table, lo, hi, O):
             else:
                 y = 0.0
                 if exponent != ZEROS:
-                    y = scaled(np.float64(sums[channel]), -scale_of(count, exponent))
-                out[channel] = narrow(y / count if sparse.kind else y, O)
+                    y = np.float64(sums[channel])
+                    if sparse.kind:
+                        y /= count  # before it is scaled: a sum may be beyond the range
+                    y = scaled(y, -scale_of(count, exponent))
+                out[channel] = narrow(y, O)
 
 
 @njit
