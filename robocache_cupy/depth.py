@@ -230,11 +230,11 @@ def depth_to_voxels(
     fields = cameras.fields | {"out": points}
     made = _make_points(cameras, fields, depth.dtype)
     clouds = clouds_in(points)._replace(batched=batched)
-    if features is not None:
-        features = _flat(features, depth, cameras, B, N, batched)
+    flat = None if features is None else _flat(features, depth, cameras, B, N, batched)
     return dense(
-        clouds, space, grid, reduce, dtype, features, return_counts, channels_first, fill_value,
+        clouds, space, grid, reduce, dtype, flat, return_counts, channels_first, fill_value,
         deterministic, out, before=[_make_rays(cameras), made], scratch=[cameras.rays, points],
+        features_in=features,
     )  # fmt: skip
 
 

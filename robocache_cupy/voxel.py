@@ -203,8 +203,10 @@ def dense(
     moving: bool = False,
     before: Sequence[Launch] = (),
     scratch: Sequence[Out] = (),
+    features_in: Meta | None = None,
 ) -> Plan:
-    """The plan that reduces clouds on a lattice. `before` is launched first, to make the clouds."""
+    """The plan that reduces clouds on a lattice. `before` is launched first, to make the clouds.
+    `features_in` is the array of the call that `features` are in, where they are a view of it."""
     names, dtypes = _reductions(reduce, dtype)
     B, N = clouds.rows, clouds.most
     common = clouds.fields | fields
@@ -220,6 +222,8 @@ def dense(
             moved = Out((B, N, 3), clouds.computed)
             common["moved"] = moved
         common |= feature_fields(clouds, features, moved)
+        if features_in is not None:
+            common["features"] = features_in
     x = clouds.dtype if features is None else features.dtype
     if moved is not None:
         x = moved.dtype

@@ -74,6 +74,19 @@ def test_chances_are_equal():
         assert chi_square < 80  # 39 degrees of freedom: one in ten thousand is above
 
 
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_every_order_has_the_same_chance(n):
+    points = np.zeros((40_000, n, 3), np.float32)
+    first, second = crop_and_sample(
+        points, (-1, -1, -1, 1, 1, 1), 2, method="random", seed=1
+    ).indices.T
+    counts = np.bincount(first * n + second, minlength=n * n).reshape(n, n)
+    assert (np.diag(counts) == 0).all()
+    expected = len(points) / (n * (n - 1))
+    others = counts[~np.eye(n, dtype=bool)]
+    assert ((others - expected) ** 2 / expected).sum() < 2.2 * n * (n - 1)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 64, 100])
 def test_all_points_are_drawn_in_some_order(n):
     points = np.zeros((n, 3), np.float32)
