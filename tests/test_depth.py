@@ -309,9 +309,9 @@ def test_both_cameras_of_the_bundled_log_see_the_table_where_it_is():
     heights = []
     for camera in depth_streams(logs.DEMO):
         frame = len(camera.times) // 2
-        pose = camera.cam_to_world
+        pose = camera.cam_to_world if camera.cam_to_world.ndim == 2 else camera.cam_to_world[frame]
         points = depth_to_points(
-            camera.depth[frame : frame + 1][0], camera.intrinsics, pose if pose.ndim == 2 else pose[frame],
+            camera.depth[frame : frame + 1][0], camera.intrinsics, pose,
             depth_to_meters=camera.depth_to_meters, pixel_offset=camera.pixel_offset,
             convention=camera.convention,
         )  # fmt: skip
