@@ -161,7 +161,7 @@ def clouds_of(points: Meta, lengths: Any, mask: Any, transform: Any = None) -> C
         dtype_of("lengths", lengths, ("int32", "int64"))
         if lengths.shape != (B,):
             raise ValueError(f"lengths has shape {lengths.shape}, expected ({B},)")
-        if B and lengths.strides != (1,):
+        if B > 1 and lengths.strides != (1,):
             raise NotDense(lengths)
         fields |= {"lengths": lengths, "lengths_width": width(lengths.dtype)}
     if mask is not None:

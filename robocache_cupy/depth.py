@@ -242,7 +242,8 @@ def _flat(features: Meta, depth: Meta, cameras: Cameras, B: int, N: int, batched
     """The features of images as those of points."""
     expected = (*depth.shape[:-2], cameras.height, cameras.width)
     if features.shape[:-1] != expected or len(features.shape) != len(expected) + 1:
-        raise ValueError(f"features has shape {features.shape}, expected {(*expected, 'C')}")
+        axes = ", ".join(map(str, (*expected, "C")))
+        raise ValueError(f"features has shape {features.shape}, expected ({axes})")
     axes = len(features.shape)
     C = inner(features, axes - 1)
     inner(features, 1 if batched else 0)
@@ -334,7 +335,8 @@ def _cameras(
     image = 0
     if 0 not in depth.shape:
         image = _collapsed(depth, len(lead))
-        if depth.strides[-1] < 1 or depth.strides[-2] < 0:
+        # Along an axis of one, a stride means nothing, and a copy would keep it.
+        if (W > 1 and depth.strides[-1] < 1) or (H > 1 and depth.strides[-2] < 0):
             raise NotDense(depth)
     height, across = -(-H // stride), -(-W // stride)
     computed = "float64" if depth.dtype == "float64" else "float32"
@@ -354,7 +356,7 @@ def _cameras(
         # 0 is no depth, and infinity none.
         "near": later(depth_min, lambda x: max(_limit("depth_min", x), 0.0), "d"),
         "far": later(depth_max, lambda x: min(_limit("depth_max", x), _MOST[computed]), "d"),
-        "pixel_offset": later(pixel_offset, lambda x: number("pixel_offset", x), "d"),
+        "pixel_offset": later(pixel_offset, _offset, "d"),
         "along_ray": int(depth_kind == "ray"),
         "upward": int(convention == "opengl"),
     }  # fmt: skip
@@ -389,6 +391,12 @@ def _metres(value: Any) -> Any:
 def _limit(name: str, x: Any) -> float:
     if math.isnan(number(name, x)):
         raise ValueError(f"{name} is NaN, expected a depth in metres")
+    return float(x)
+
+
+def _offset(x: Any) -> float:
+    if not math.isfinite(number("pixel_offset", x)):
+        raise ValueError(f"pixel_offset is {x}, expected a finite number of pixels")
     return float(x)
 
 
