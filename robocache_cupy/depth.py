@@ -242,8 +242,8 @@ def _flat(features: Meta, depth: Meta, cameras: Cameras, B: int, N: int, batched
     """The features of images as those of points."""
     expected = (*depth.shape[:-2], cameras.height, cameras.width)
     if features.shape[:-1] != expected or len(features.shape) != len(expected) + 1:
-        axes = ", ".join(map(str, (*expected, "C")))
-        raise ValueError(f"features has shape {features.shape}, expected ({axes})")
+        wanted = ", ".join(map(str, (*expected, "C")))
+        raise ValueError(f"features has shape {features.shape}, expected ({wanted})")
     axes = len(features.shape)
     C = inner(features, axes - 1)
     inner(features, 1 if batched else 0)
