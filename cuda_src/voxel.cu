@@ -354,7 +354,7 @@ __device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 beg
 // ----------------------------------------------------------------------------------- sum and mean
 
 template <typename X, typename O>
-__global__ void __launch_bounds__(448, 2) total(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(384, 2) total(const __grid_constant__ Cloud table) {
     constexpr int ROOM = 576;
     __shared__ Ranks ranks;
     __shared__ int number[ROOM], exponents[ROOM * GROUP];

@@ -403,7 +403,7 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
         if name in ("sum", "mean"):
             fields["kind"] = int(name == "mean") + 2 * (not deterministic)
             fields["fill"] = later(fill, lambda v: number("fill_value", v), "d")
-            return launch(_total, (x, out.dtype), fields, items, weight, 448)
+            return launch(_total, (x, out.dtype), fields, items, weight, 384)
         fields["one"] = later(fill, lambda v: element_bits("fill_value", v, out.dtype), "q")
         if name == "first":
             types = ("int64" if SIZE[x] == 8 else f"uint{8 * SIZE[x]}",)
