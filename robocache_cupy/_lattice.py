@@ -74,6 +74,8 @@ def together(parts: tuple[Any, ...], make: Callable[..., tuple[float, ...]], cou
 
 
 def number(name: str, x: Any) -> float:
+    if type(x) is Meta:
+        raise TypeError(f"{name} is an array of shape {x.shape}, expected a number")
     if not isinstance(x, (int, float, np.number)) or isinstance(x, bool):
         raise TypeError(f"{name} is {x!r}, expected a number")
     return float(x)

@@ -167,7 +167,7 @@ def normalization(
     min_range : float
         A column whose range, or deviation, is below this is taken as constant: its minimum or mean
         maps to 0, and the scale is 1. With 0 a joint that hardly moves may blow up: q01 and q99
-        1e-6 apart made 0 into -3200 in openpi (issue 814). 1e-4 is a good choice.
+        1e-6 apart made 0 into -3200 (openpi #814). 1e-4 is a good choice.
     scale, bias : number or [D], optional
         ``y = x * scale + bias`` in place of statistics; 1/255 for images.
 

@@ -428,7 +428,7 @@ class _Ordering:
         self.chunk, self.chunks = chunk, -(-N // chunk)
         self.fields: dict[str, Any] = {
             "clouds": B, "most": N, "chunks": self.chunks, "chunk": chunk,
-            "min_points": 1, "bounded": int(bounded),
+            "min_points": 1,
         }  # fmt: skip
 
     def ranked(self, shape: tuple[int, ...], by_first: bool, capacity: int | None) -> _Ranked:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._core.array import Array, HostArray, Matrix, Meta, Scalar, Vector
+from ._core.array import Array, HostArray, Matrix, Meta, Scalar, Vector, dtype_name
 from ._core.bits import element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out
@@ -297,8 +297,6 @@ def output(
     channels_first: bool,
 ) -> Out:  # fmt: skip
     """The result of a reduction."""
-    from ._core.array import dtype_name
-
     allowed = REDUCTIONS[name if name != "counts" else "count"]
     asked = None if dtype is None else "bits" if str(dtype) == "bits" else dtype_name(dtype)
     if not allowed:

@@ -525,6 +525,18 @@ def test_errors_of_voxels_name_the_argument(arguments, words):
         depth_to_voxels(**call | arguments)
 
 
+def test_an_array_for_a_number_is_named():
+    words = r"depth_to_meters is an array of shape \(3,\), expected a number"
+    with pytest.raises(TypeError, match=words):
+        depth_to_points(np.zeros((4, 5), np.float32), K, depth_to_meters=np.ones(3))
+
+
+def test_a_length_of_one_cloud_may_have_any_stride():
+    points = np.zeros((1, 5, 3), np.float32)
+    counts = voxelize_point_cloud(points, 1, 1.0, lengths=np.array([3])[::-1], reduce="count")
+    assert counts.item() == 3
+
+
 def test_jit_and_vmap():
     jax = pytest.importorskip("jax")
     depth, pose = images(2, 3, 20, 30), poses(2, 3)

@@ -351,7 +351,7 @@ SPARSE = struct_of(
         "double": ("lattice[9]",),
         "int64": (
             "clouds", "most", "chunks", "chunk", "shift", "digits", "all_points", "by_point",
-            "min_points", "capacity", "rows", "grid[3]", "bounded", "reversed",
+            "min_points", "capacity", "rows", "grid[3]", "reversed",
             "origins_row", "origins_width", "channels", "feature_row", "feature_batch",
             "slots", "kind", "one",
         ),
