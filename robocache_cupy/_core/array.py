@@ -8,6 +8,7 @@ DLPack gives; a producer that is none of the frameworks goes through DLPack itse
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -330,6 +331,15 @@ def _find(cls: type) -> Framework | None:
     if not hasattr(cls, "__dlpack__"):
         raise TypeError(f"got {cls.__qualname__}")
     return None
+
+
+def namespace(x: Any) -> Any:
+    """The module of functions such as `concatenate` and `where` for arrays of this framework."""
+    found = framework(type(x))
+    if found is None:
+        raise TypeError(f"got {type(x).__qualname__}, expected an array")
+    name = "jax.numpy" if found.name == "jax" else found.name
+    return importlib.import_module(name)
 
 
 _CUDA_DEVICES = (2, 13)  # kDLCUDA, kDLCUDAManaged

@@ -15,7 +15,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, ParamSpec
+from typing import Any, ClassVar, NamedTuple, ParamSpec, overload
 
 import numpy as np
 
@@ -76,7 +76,16 @@ def _unpickle(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> An
     return _result_type(name, fields)(*values)
 
 
-def op(fn: Callable[P, Any]) -> Callable[P, Any]:
+Gradient = Callable[[Sequence[Any], dict[str, Any]], Mapping[Any, Any]]
+
+
+@overload
+def op(fn: Callable[P, Any], /) -> Callable[P, Any]: ...
+@overload
+def op(
+    *, gradient: Gradient, by: str = "data"
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def op(fn: Any = None, /, *, gradient: Gradient | None = None, by: str = "data") -> Any:
     """Make a public function of an op.
 
     The annotations of `fn` tell its parameters apart: `Array` and `HostArray` are arrays (or
@@ -90,7 +99,15 @@ def op(fn: Callable[P, Any]) -> Callable[P, Any]:
     have one `Scalars`, a tuple of numbers, None and tuples of them. A static option that is a
     tuple `names` says what each array is called; those that end in a name of `HOST` are host
     arrays.
+
+    An op that can be differentiated by its array called `by` (one of `Arrays`: ``by[key]``, or
+    whose name ends in ``.by``) names its `gradient`: a function of the gradients by the outputs, in their order and
+    None for those that are not floats or took no part, and of the arguments of the call by name.
+    It returns a mapping from the name of an array (of `Arrays`: its position) to the gradient by
+    it, made by other ops and by what NumPy, torch and jax.numpy have in common.
     """
+    if fn is None:
+        return lambda fn: Op(fn, gradient, by).public
     return Op(fn).public
 
 
@@ -109,8 +126,11 @@ class Op:
 
     all: ClassVar[dict[str, Op]] = {}
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], gradient: Gradient | None = None, by: str = ""
+    ) -> None:
         self.fn, self.name = fn, fn.__name__.lstrip("_")
+        self.gradient, self.by = gradient, by
         parameters = inspect.signature(fn).parameters
         kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
         self.vectors = {n: _VECTORS[kind[n]] for n in parameters if kind[n] in _VECTORS}
@@ -217,6 +237,13 @@ class Op:
             names: tuple[str, ...] = options[self.options.index("names")]
             return (*names, *self.scalars * len(names))
         return self.arrays + self.scalars
+
+    def differentiable(self, name: str) -> bool:
+        """Is there a gradient by an array of this name?"""
+        of_key = name.partition("[")[0] == self.by and name.endswith("]")
+        return self.gradient is not None and (
+            name == self.by or of_key or name.endswith(f".{self.by}")
+        )
 
     def of_host(self, name: str) -> bool:
         return name in self.host or (self.variadic and name.endswith(HOST))
