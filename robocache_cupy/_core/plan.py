@@ -101,10 +101,10 @@ def op(fn: Any = None, /, *, gradient: Gradient | None = None, by: str = "data")
     arrays.
 
     An op that can be differentiated by its array called `by` (one of `Arrays`: ``by[key]``, or
-    whose name ends in ``.by``) names its `gradient`: a function of the gradients by the outputs, in their order and
-    None for those that are not floats or took no part, and of the arguments of the call by name.
-    It returns a mapping from the name of an array (of `Arrays`: its position) to the gradient by
-    it, made by other ops and by what NumPy, torch and jax.numpy have in common.
+    whose name ends in ``.by``) names its `gradient`: a function of the gradients by the outputs,
+    in their order and None for those that are not floats or took no part, and of the arguments of
+    the call by name. It returns a mapping from the name of an array (of `Arrays`: its position) to
+    the gradient by it, made by other ops and by what NumPy, torch and jax.numpy have in common.
     """
     if fn is None:
         return lambda fn: Op(fn, gradient, by).public
