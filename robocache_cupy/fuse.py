@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from ._core.array import Arrays, Meta, Scalars, as_numpy, framework
 from ._core.check import dtype_of, inner
 from ._core.kernel import Out
-from ._core.plan import Plan, Read, op
+from ._core.plan import Plan, Read, cached, op
 from ._core.time import clock_of
 from ._streams import (
     ARITHMETIC,
@@ -350,7 +349,7 @@ def _time_grid(
     )
 
 
-@functools.lru_cache(256)
+@cached
 def _names(keys: tuple[str, ...]) -> tuple[str, ...]:
     parts = ("data", "times", "lengths", "offsets")
     return (

@@ -12,7 +12,7 @@ import numpy as np
 from ._core.array import Array, ArrayLike, as_numpy, dtype_name
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
-from ._core.plan import Plan, op
+from ._core.plan import CONSTANTS, Plan, op
 from ._streams import DATA, FLOATS, SIZE, wide
 
 __all__ = ["Normalization", "compute_stats", "normalization", "normalize", "unnormalize"]
@@ -73,6 +73,12 @@ class Normalization:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Normalization cannot be changed: {name} is read-only")
 
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
     def __repr__(self) -> str:
         return f"<Normalization: {self._label}, statistics of shape {self.shift.shape}>"
 
@@ -127,6 +133,9 @@ class Normalization:
             offset = np.where(lost == 0, self.offset, self.offset + lost)
             rows = (shift, scale, offset, self.low, self.high)
             return np.stack([x.astype(dtype) for x in rows])
+
+
+CONSTANTS.append(Normalization)
 
 
 def normalization(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from ._core.array import Arrays, Meta, Scalars
 from ._core.check import dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
-from ._core.plan import Plan, op
+from ._core.plan import Plan, cached, op
 from ._core.table import REFLECT, WINDOWS, Table
 from ._core.time import clock_of, duration, rate, width
 from ._streams import (
@@ -315,7 +314,7 @@ TOLERANCE = 1e-4  # s, LeRobot's
 _FURTHEST = 2**62  # samples that an index may go, so that none overflows
 
 
-@functools.lru_cache(256)
+@cached
 def _names(keys: tuple[str, ...], clocks: int, episodes: int) -> tuple[str, ...]:
     return (
         *(f"data[{key!r}]" if key else "data" for key in keys),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import fast
+from . import dlpack, fast
 
 CPU = -1  # the device number of host memory
 _UNKNOWN = -2  # that of a traced JAX array: it is settled when JAX lowers the call
@@ -68,6 +68,11 @@ class Framework(NamedTuple):
     from_numpy: Callable[[np.ndarray, int], Any]
     assign: Callable[[Any, np.ndarray], None]  # write the values of a NumPy array into an array
     capturing: Callable[[], bool]  # is the current stream being captured into a graph?
+    call: Callable[..., Any] | None = None  # of an op, where arrays have no addresses to give
+
+
+class Detour(Exception):
+    """A tensor that is recorded, traced or batched: `Framework.call` takes it."""
 
 
 def dtype_name(dtype: Any) -> str:
@@ -210,15 +215,17 @@ def _torch() -> Framework:
     import torch
 
     grad_enabled = torch.is_grad_enabled
+    # Of compile, export, make_fx, fake tensors: they want to see what is called.
+    modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
     names = {x: dtype_name(x) for x in vars(torch).values() if isinstance(x, torch.dtype)}
 
     def signature(x: Any) -> tuple[int, Any]:
-        if x.requires_grad and grad_enabled():
-            raise RuntimeError(
-                "an argument requires grad, and this op has no gradient: "
-                "call it under torch.no_grad() or pass x.detach()"
-            )
-        address = x.data_ptr()
+        if (x.requires_grad and grad_enabled()) or modes():
+            raise Detour
+        try:
+            address = x.data_ptr()
+        except RuntimeError:  # of vmap, grad, functionalize, or a sparse tensor
+            raise Detour from None
         where = x.get_device() if address else x.device  # -1 of a meta tensor is not the CPU's
         return address, (x.shape, x.stride(), x.dtype, where, address & 15, x.is_neg())
 
@@ -234,6 +241,11 @@ def _torch() -> Framework:
             not x.is_neg(),
             position,
         )
+
+    def call(*of_op: Any) -> Any:
+        from . import torch as special
+
+        return special.call(*of_op)
 
     def to_numpy(x: Any) -> np.ndarray:
         x = x.detach().cpu()
@@ -264,7 +276,13 @@ def _torch() -> Framework:
         from_numpy=from_numpy,
         assign=assign,
         capturing=lambda: torch.cuda.is_available() and torch.cuda.is_current_stream_capturing(),
+        call=call,
     )
+
+
+def _torch_subclass() -> Framework:
+    """Tensors of another class than torch's own, such as fake ones."""
+    return _build(_torch)._replace(signature=None)
 
 
 def _jax() -> Framework:
@@ -289,6 +307,11 @@ def _jax() -> Framework:
         devices = [d for d in jax.local_devices(backend=platform) if device in (CPU, d.id)]
         return jax.device_put(x, devices[0])
 
+    def call(*of_op: Any) -> Any:
+        from . import jax as traced
+
+        return traced.call(*of_op)
+
     def no_pointer(*_: Any) -> Any:
         raise AssertionError("JAX arrays are reached through buffer_callback")
 
@@ -305,12 +328,18 @@ def _jax() -> Framework:
         from_numpy=from_numpy,
         assign=no_pointer,
         capturing=lambda: False,
+        call=call,
     )
 
 
 # By the package that defines the array type. A Framework is built when its first array arrives.
 _PACKAGES = {"numpy": _numpy, "cupy": _cupy, "torch": _torch, "jax": _jax, "jaxlib": _jax}
-_build = functools.cache(lambda make: make())
+
+
+@functools.cache
+def _build(make: Callable[[], Framework]) -> Framework:
+    return make()
+
 
 FRAMEWORKS: dict[type, Framework | None] = {}  # None: any other type with __dlpack__
 
@@ -327,6 +356,8 @@ def _find(cls: type) -> Framework | None:
         if make := _PACKAGES.get(base.__module__.partition(".")[0]):
             if not (hasattr(cls, "__dlpack__") or make is _jax):
                 break  # numpy.float64, torch.Size, ...
+            if make is _torch and cls.__qualname__ not in ("Tensor", "Parameter"):
+                make = _torch_subclass
             return _build(make)
     if not hasattr(cls, "__dlpack__"):
         raise TypeError(f"got {cls.__qualname__}")
@@ -344,16 +375,51 @@ def namespace(x: Any) -> Any:
 
 _CUDA_DEVICES = (2, 13)  # kDLCUDA, kDLCUDAManaged
 _HOST_DEVICES = (1, 3)  # kDLCPU, kDLCUDAHost
+_IN_DLPACK = frozenset(
+    f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)
+) - {"float8"} | {"bool", "bfloat16"}
 
 
-def from_dlpack(x: Any) -> Any:
-    """A NumPy or CuPy array on the memory of any DLPack producer."""
-    kind, _ = x.__dlpack_device__()
-    if int(kind) in _CUDA_DEVICES:
-        return import_cupy().from_dlpack(x)
-    if int(kind) in _HOST_DEVICES:
-        return np.from_dlpack(x)
-    raise TypeError(f"{type(x).__qualname__} is on DLPack device type {kind}: expected CPU or CUDA")
+def from_dlpack(name: str, x: Any) -> Any:
+    """A NumPy or CuPy array on the memory of any DLPack producer: an argument called `name`."""
+    try:
+        kind, device = map(int, x.__dlpack_device__())
+    except Exception as e:  # the producer's own, such as "Unknown device type"
+        raise TypeError(f"{name} is of no device that DLPack knows: {e}") from e
+    if kind not in (*_CUDA_DEVICES, *_HOST_DEVICES):
+        raise TypeError(
+            f"{name}: {type(x).__qualname__} is on DLPack device type {kind}: expected CPU or CUDA"
+        )
+    library = import_cupy() if kind in _CUDA_DEVICES else np
+    try:
+        return library.from_dlpack(x)
+    except Exception as e:  # of the producer or of the library, which differ in what they raise
+        return _from_capsule(name, x, None if library is np else device, e)
+
+
+def _from_capsule(name: str, x: Any, device: int | None, refusal: Exception) -> Any:
+    """A bfloat16 array from a producer that NumPy or CuPy refuses, or what is wrong with it."""
+    known = getattr(x, "dtype", None)
+    try:
+        if device is None:
+            made = dlpack.Capsule(dlpack.export(x, None))
+        else:
+            with import_cupy().cuda.Device(device):
+                made = dlpack.Capsule(dlpack.export(x, fast.cupy_stream()(device) or 1))
+    except Exception:  # it is the producer that refuses, and has said why
+        dtype = "" if known is None else f" (dtype {dtype_name(known)})"
+        foreign = known is not None and dtype_name(known) not in _IN_DLPACK
+        raise (TypeError if foreign else BufferError)(
+            f"{name}{dtype} cannot be exported by DLPack: {refusal}"
+        ) from refusal
+    if made.dtype != "bfloat16":
+        raise TypeError(
+            f"{name} has dtype {made.dtype}, which cannot be imported by DLPack: {refusal}"
+        ) from refusal
+    if device is None:
+        return np.asarray(made).view(bfloat16())
+    with import_cupy().cuda.Device(device):
+        return import_cupy().asarray(made).view(bfloat16())
 
 
 def as_numpy(name: str, x: Any) -> np.ndarray:
@@ -363,7 +429,7 @@ def as_numpy(name: str, x: Any) -> np.ndarray:
     if hasattr(x, "__dlpack__") and not isinstance(x, np.generic):
         found = framework(type(x))
         if found is None:
-            x = from_dlpack(x)
+            x = from_dlpack(name, x)
             found = framework(type(x))
             assert found is not None
         return found.to_numpy(x)

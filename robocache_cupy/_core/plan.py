@@ -13,9 +13,10 @@ import contextlib
 import functools
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, ParamSpec, overload
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from . import kernel
 from .array import (
     CPU,
     FRAMEWORKS,
+    Detour,
     Framework,
     Meta,
     framework,
@@ -35,6 +37,7 @@ from .check import NotDense, one_of
 from .kernel import Const, Launch, Launcher, Out, Value
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 BACKENDS = ("auto", "cuda", "numba")
 _CACHE_SIZE = 1024  # plans per op: a ragged log has a new shape at every call
@@ -151,7 +154,8 @@ class Op:
 
     def _wrapper(self, parameters: Mapping[str, inspect.Parameter]) -> Callable[..., Any]:
         """A function with the op's own signature: binding by Python costs a tenth of inspect."""
-        namespace: dict[str, Any] = {"call": self, "numbers": numbers}
+        namespace: dict[str, Any] = {"call": self, "numbers": numbers, "traced": _traced}
+        namespace["compiling"] = _compiling
         names = []
         for name, p in parameters.items():
             if p.kind is p.KEYWORD_ONLY and "*" not in names:
@@ -167,15 +171,18 @@ class Op:
         arrays, scalars = _tuple(self.arrays), f"{_tuple(given)} if {changed} else None"
         if self.variadic:
             arrays, scalars = self.arrays[0], self.scalars[0] if self.scalars else "None"
+        plain = f"    return call({arrays}, {_tuple(self.options)}, {scalars})\n"
+        every = self.arrays + self.options + self.scalars
         text = (
             f"def {self.name}({', '.join(names)}):\n"
-            f"    return call({arrays}, {_tuple(self.options)}, {scalars})\n"
+            f"    if compiling():\n        return traced(call, {_tuple(every)})\n{plain}"
+            f"def plain({', '.join(every)}):\n{plain}"
         )
-        every = self.arrays + self.options + self.scalars
         by_name = ", ".join(f"{n}={n}" for n in every)
         text += f"def by_position({', '.join(every)}):\n    return call.fn({by_name})\n"
         exec(compile(text, f"<op {self.name}>", "exec"), namespace)
         self._call: Callable[..., Plan | Read] = namespace["by_position"]
+        self._plain: Callable[..., Any] = namespace["plain"]
         return functools.update_wrapper(namespace[self.name], self.fn)
 
     def __call__(
@@ -193,15 +200,18 @@ class Op:
             kinds, values, per_row = self.split(scalars)
         signature = found.signature
         addresses, key = [], [found.name, options, kinds]
-        for x in arrays + per_row:
-            if x is None:
-                key.append(None)
-            elif FRAMEWORKS.get(type(x)) is found:
-                address, part = signature(x)
-                addresses.append(address)
-                key.append(part)
-            else:
-                return self._general(arrays, options, scalars)
+        try:
+            for x in arrays + per_row:
+                if x is None:
+                    key.append(None)
+                elif FRAMEWORKS.get(type(x)) is found:
+                    address, part = signature(x)
+                    addresses.append(address)
+                    key.append(part)
+                else:
+                    return self._general(arrays, options, scalars)
+        except Detour:
+            return self._general(arrays, options, scalars, detour=True)
         lookup = tuple(key)
         try:
             ready = self.cache.get(lookup)
@@ -247,6 +257,16 @@ class Op:
 
     def of_host(self, name: str) -> bool:
         return name in self.host or (self.variadic and name.endswith(HOST))
+
+    def arguments(self, arrays: Sequence[Any], options: Any, scalars: Any) -> dict[str, Any]:
+        """A call's arguments by the names of the parameters."""
+        if self.variadic:
+            given = dict(zip(self.scalars, [() if scalars is None else scalars], strict=False))
+            given[self.arrays[0]] = tuple(arrays)
+        else:
+            given = dict(zip(self.arrays, arrays, strict=True))
+            given |= zip(self.scalars, self.defaults if scalars is None else scalars, strict=True)
+        return given | dict(zip(self.options, options, strict=True))
 
     def out(self, arrays: Sequence[Any], options: Any) -> int | None:
         """The position of the array to write to, where the caller gave one."""
@@ -315,7 +335,10 @@ class Op:
             if x is None:
                 metas.append(None)
                 continue
-            metas.append(found.meta(x, index))
+            try:
+                metas.append(found.meta(x, index))
+            except TypeError as e:
+                raise TypeError(f"{self.name}: {names[index]}: {e}") from None
             on = found.device(x)
             if device is None:
                 device = on
@@ -347,9 +370,14 @@ class Op:
     # ------------------------------------------------------- everything the fast path cannot take
 
     def _general(
-        self, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
+        self,
+        arrays: tuple[Any, ...],
+        options: Any,
+        scalars: tuple[Any, ...] | None,
+        detour: bool = False,
     ) -> Any:
-        """Convert lists, take in other DLPack producers, hand over to JAX, or say what is wrong."""
+        """Convert lists, take in other DLPack producers, hand over to JAX or torch, or say what is
+        wrong."""
         lead = _first(arrays) if self.variadic else arrays[0]
         names = self.names(options)
         if self.arrays[0] in self.host and isinstance(lead, (list, tuple, *_NUMBER)):
@@ -376,11 +404,14 @@ class Op:
             if type(x) is np.ndarray and (scalar or self.of_host(name)):
                 return x if found is None else found.from_numpy(x, device)
             try:
-                same = framework(type(x)) is found
+                other = framework(type(x))
             except TypeError as e:
                 raise TypeError(f"{self.name}: {name} must be an array, {e}") from None
-            if not same:
-                raise self._mixed(names, arrays)
+            if other is not found:
+                nonlocal detour
+                detour = True  # a class of its own, of the same framework?
+                if found is None or other is None or other.name != found.name:
+                    raise self._mixed(names, arrays)
             return x
 
         arrays = tuple(conform(n, x) for n, x in zip(names, arrays, strict=False))
@@ -390,15 +421,42 @@ class Op:
                 named = tuple(f"{named[0]}[{i}]" for i in range(len(scalars)))
             scalars = tuple(_conformed(conform, *x) for x in zip(named, scalars, strict=True))
         if found is None:
-            arrays = tuple(map(self._taken_in, arrays))
+            arrays = tuple(self._taken_in(n, x) for n, x in zip(names, arrays, strict=False))
             if scalars is not None:
-                scalars = _map_arrays(self._taken_in, scalars)
+                scalars = tuple(
+                    _conformed(self._taken_in, *x) for x in zip(named, scalars, strict=True)
+                )
             return self(arrays, options, scalars)
-        if found.signature is None:
-            from . import jax
-
-            return jax.call(self, found, arrays, _hashable(options), scalars)
+        if found.call is not None and (detour or found.signature is None):
+            return found.call(self, found, arrays, _hashable(options), scalars)
         return self(arrays, options, scalars)
+
+    # ---------------------------------------------------------------------------- torch.compile
+
+    def prepare_trace(self) -> None:
+        """What Dynamo runs, and does not trace, before it comes to `in_graph`."""
+        from . import torch
+
+        self.in_graph: Callable[..., Any] = torch.in_graph(self)
+
+    prepare_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+    def native(self, values: tuple[Any, ...]) -> list[Any]:
+        """The call inside a graph: all its arguments in, all its outputs out."""
+        result = self._plain(*_unspelled(values))
+        self._traced = ""
+        if not isinstance(result, tuple):
+            return [result]
+        fields: Any = getattr(result, "_fields", None)
+        self._traced = f"{type(result).__name__}{fields}"
+        RESULTS[self._traced] = type(result)
+        return list(result)
+
+    def traced_result(self) -> str:
+        """The key in RESULTS of what `native` has just given."""
+        return self._traced
+
+    traced_result._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _of_numbers(self, arrays: tuple[Any, ...], options: Any, scalars: Any) -> Any:
         """A call whose first argument is a number or a list: it goes to where the others lie."""
@@ -417,9 +475,65 @@ class Op:
         number = isinstance(lead, _NUMBER) and type(result) is np.ndarray
         return result[()] if number else result
 
-    @staticmethod
-    def _taken_in(x: Any) -> Any:
-        return x if x is None or type(x) is np.ndarray else from_dlpack(x)
+    def _taken_in(self, name: str, x: Any) -> Any:
+        if x is None or type(x) is np.ndarray:
+            return x
+        return from_dlpack(f"{self.name}: {name}", x)
+
+
+RESULTS: dict[str, Any] = {}  # the named tuples of traced calls
+CONSTANTS: list[type] = []  # classes of options: hashable, never changed, possible to pickle
+_NONE = "<None>"  # in the place of None, which Dynamo's graph does not take
+
+
+def _compiling() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_dynamo_compiling()
+
+
+def cached(function: Callable[P, R]) -> Callable[P, R]:
+    """`functools.lru_cache`, of which Dynamo would warn."""
+    found: Any = functools.lru_cache(256)(function)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = (function if _compiling() else found)(*args, **kwargs)
+        return result
+
+    return functools.update_wrapper(call, function)
+
+
+def _traced(op: Op, values: tuple[Any, ...]) -> Any:
+    """A call that Dynamo traces. It sees one function, and that in its own words."""
+    op.prepare_trace()
+    results = op.in_graph(_spelled(values))
+    key = op.traced_result()
+    return results[0] if key == "" else RESULTS[key](*results)
+
+
+def _spelled(x: Any) -> Any:
+    if x is None:
+        return _NONE
+    if isinstance(x, slice):
+        return f"{'' if x.start is None else x.start}:{'' if x.stop is None else x.stop}" + (
+            "" if x.step is None else f":{x.step}"
+        )
+    if isinstance(x, dict):
+        return tuple([(_spelled(key), _spelled(part)) for key, part in x.items()])
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[_spelled(part) for part in x])
+    if isinstance(x, tuple):
+        return tuple([_spelled(part) for part in x])
+    return [_spelled(part) for part in x] if isinstance(x, list) else x
+
+
+def _unspelled(x: Any) -> Any:
+    if isinstance(x, str):
+        return None if x == _NONE else x
+    if isinstance(x, (tuple, list)):
+        make: Any = type(x)
+        parts = map(_unspelled, x)
+        return make(*parts) if hasattr(x, "_fields") else make(parts)
+    return x
 
 
 def _first(arrays: Sequence[Any]) -> Any:
