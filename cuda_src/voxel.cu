@@ -533,3 +533,86 @@ __global__ void __launch_bounds__(256, 4) keep_first(const __grid_constant__ Clo
         }
     }
 }
+
+// ----------------------------------------------------------------------------------- the gradient
+
+// Mark, of the points in each voxel and for each channel, the one whose feature is the result: of
+// equal ones, and of all where the first is asked for, the one that comes first in its cloud.
+template <typename X>
+__global__ void __launch_bounds__(256, 4) choose_points(const __grid_constant__ Cloud table) {
+    typedef typename Ordered<X>::Key Key;
+    constexpr int ROOM = 512;
+    __shared__ Ranks ranks;
+    __shared__ Key keys[ROOM * GROUP];
+    __shared__ unsigned firsts[ROOM * GROUP];
+    const bool of_any = table.kind == 2;  // the first, whatever its feature
+    const Key flip = table.kind == 1 ? ~(Key)0 : 0;
+    const auto key_of = [&](X x) {
+        return of_any ? (Key)0 : Ordered<X>::nan(x) ? ~(Key)0 : Ordered<X>::of(x) ^ flip;
+    };
+    unsigned char* const chosen = (unsigned char*)table.out;
+    EACH_SLAB {
+        const int n = voxels_of(table, begin);
+        ranks.build(table, b, s, n);
+        const int all = ranks.before[(n + 31) / 32];
+        for (int channel = 0; channel < table.channels; channel += GROUP) {
+            const int channels =
+                (int)(table.channels - channel < GROUP ? table.channels - channel : GROUP);
+            for (int from = 0; from < all; from += ROOM) {
+                for (int i = threadIdx.x; i < ROOM * GROUP; i += blockDim.x) {
+                    keys[i] = 0;
+                    firsts[i] = NONE;
+                }
+                __syncthreads();
+                // Call f(place in the lists, channel of the group, key) for every point.
+                const auto each = [&](const auto& f) {
+                    ranks.each(table, b, s, from, ROOM, [&](int rank, int, int64 p) {
+                        const Channels<X> x(features_of<X>(table, b, p) + channel, channels);
+#pragma unroll
+                        for (int c = 0; c < GROUP; ++c)
+                            if (c < channels) f(rank * GROUP + c, c, p, key_of(x.at[c]));
+                    });
+                    __syncthreads();
+                };
+                each([&](int i, int, int64, Key key) { atomicMax(keys + i, key); });
+                each([&](int i, int, int64 p, Key key) {
+                    if (keys[i] == key) atomicMin(firsts + i, (unsigned)p);
+                });
+                each([&](int i, int c, int64 p, Key) {
+                    chosen[(b * table.most + p) * table.channels + channel + c] =
+                        firsts[i] == (unsigned)p;
+                });
+            }
+        }
+    }
+}
+
+// What each point gets of its voxel: all, a part where `counts` are given, or nothing where it is
+// not chosen. Without a number of blocks the compiler keeps to 32 registers, and takes a stack on
+// sm_100.
+template <typename X, typename Y>
+__global__ void __launch_bounds__(256, 4)
+    gather_voxels(const X* __restrict__ grad, const int* __restrict__ indices,
+                  const int* __restrict__ counts, const unsigned char* __restrict__ chosen,
+                  Y* __restrict__ out, int64 items, int64 most, int64 channels, int64 size_y,
+                  int64 size_z, int64 voxels, int64 voxel_step, int64 channel_step) {
+    typedef Computed<X, Y> C;
+    const auto divided = [](int64 x, int64 y) {  // in a fraction of the time
+        return (x | y) >> 32 ? x / y : (int64)((unsigned)x / (unsigned)y);
+    };
+    const int64 stride = (int64)gridDim.x * blockDim.x;
+    for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
+        const int64 point = divided(item, channels), channel = item - point * channels;
+        const int* const at = indices + 3 * point;
+        const int i = __ldg(at);
+        C x = 0;
+        if (i >= 0 && (chosen == nullptr || __ldg(chosen + item))) {
+            const int64 b = divided(point, most);
+            const int64 voxel = (i * size_y + __ldg(at + 1)) * size_z + __ldg(at + 2);
+            x = widen<C>(__ldg(grad + b * voxels * channels + voxel * voxel_step +
+                               channel * channel_step));
+            if (counts != nullptr) x /= (C)__ldg(counts + b * voxels + voxel);
+        }
+        out[item] = Narrow<Y>::of(x);
+    }
+}

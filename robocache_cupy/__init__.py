@@ -1,5 +1,11 @@
 """Robot time and robot space, as arrays: GPU-accelerated, for any framework that speaks DLPack."""
 
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import sys
+
 from .asof import asof_index
 from .backward import resample_backward
 from .crop import crop_and_sample
@@ -24,6 +30,18 @@ from .voxel import (
 )
 from .windows import Windows, sample_windows
 
+if TYPE_CHECKING:
+    from . import config, health, metrics
+    from .config import get_config
+    from .health import check_installation, health_check, print_health_check, self_test
+    from .metrics import (
+        disable_metrics,
+        enable_metrics,
+        get_metrics,
+        print_metrics,
+        reset_metrics,
+    )
+
 __version__ = "0.1.0"
 __api_version__ = "1"
 
@@ -37,25 +55,35 @@ __all__ = [
     "__api_version__",
     "__version__",
     "asof_index",
+    "check_installation",
     "compute_stats",
     "crop_and_sample",
     "depth_to_points",
     "depth_to_voxels",
+    "disable_metrics",
+    "enable_metrics",
     "estimate_latency",
     "farthest_point_sample",
     "fuse_multimodal",
     "fused_multimodal_alignment",
+    "get_config",
+    "get_metrics",
     "grid_from_bounds",
+    "health_check",
     "interp",
     "interpolate_poses",
     "interpolate_quaternions",
     "normalization",
     "normalize",
+    "print_health_check",
+    "print_metrics",
     "random_latency",
     "relabel_goals",
     "resample_backward",
     "resample_trajectories",
+    "reset_metrics",
     "sample_windows",
+    "self_test",
     "slerp",
     "time_grid",
     "timing_report",
@@ -69,3 +97,40 @@ __all__ = [
     "voxelize_sparse",
     "window_index",
 ]
+
+_LATER = {  # what a call of an op does without is imported when it is asked for
+    "check_installation": "health",
+    "config": "",
+    "disable_metrics": "metrics",
+    "enable_metrics": "metrics",
+    "get_config": "config",
+    "get_metrics": "metrics",
+    "health": "",
+    "health_check": "health",
+    "metrics": "",
+    "print_health_check": "health",
+    "print_metrics": "metrics",
+    "reset_metrics": "metrics",
+    "self_test": "health",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_LATER[name] or name}", __name__)
+    value = globals()[name] = getattr(module, name) if _LATER[name] else module
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+if any(name.startswith("ROBOCACHE_") for name in os.environ):
+    importlib.import_module(".config", __name__).from_environment()
+
+if "torch" in sys.modules:  # an exported program may be loaded before any call
+    from ._core import torch as _torch
+
+    _torch.define_all()

@@ -12,7 +12,7 @@ from ._core.check import NotDense, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later
-from ._lattice import FLOATS, SIZE, cloud_format, clouds_of, grid_of, lattice, number, together
+from ._lattice import FLOATS, SIZE, cloud_format, clouds_of, lattice, number, together
 from .points import count_of_samples, farthest, gather
 from .voxel import launch, sorting
 
@@ -115,37 +115,40 @@ def crop_and_sample(
 
 
 def _box(bounds: Any) -> tuple[float, ...]:
+    """Checked in plain Python, which torch.compile runs while it traces."""
+    rows = bounds.tolist() if isinstance(bounds, np.ndarray) else bounds
     try:
-        box = np.asarray(bounds, float)
-    except (TypeError, ValueError):
+        corners = (rows,) if len(rows) == 6 else rows
+        box = tuple([float(x) for corner in corners for x in corner])
+    except TypeError:
         raise TypeError(f"bounds is {bounds!r}, expected six numbers of the host") from None
-    if box.shape not in ((6,), (2, 3)):
-        raise ValueError(f"bounds has shape {box.shape}, expected (6,) or (2, 3)")
-    low, high = box.reshape(2, 3)
-    if np.isnan(box).any() or not (low < high).all():
+    if len(box) != 6 or len(corners) > 2:
+        raise ValueError(f"bounds is {bounds!r}, expected six numbers, or two corners of three")
+    if not all(box[axis] < box[3 + axis] for axis in range(3)):
         raise ValueError(f"bounds is {bounds!r}, expected a lower corner below an upper one")
-    return tuple(box.ravel().tolist())
+    return box
 
 
 def _cells(box: tuple[float, ...], voxel_size: Any) -> tuple[int, int, int]:
     """The number of voxels that cover the box."""
-    size = np.asarray(voxel_size, float)
-    if size.shape not in ((), (3,)) or not (np.isfinite(size).all() and (size > 0).all()):
+    sizes = voxel_size.tolist() if isinstance(voxel_size, np.ndarray) else voxel_size
+    sizes = [sizes] * 3 if isinstance(sizes, (int, float)) else list(sizes)
+    if len(sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
         raise ValueError(f"voxel_size is {voxel_size!r}, expected finite sizes above 0")
-    extent = np.subtract(box[3:], box[:3])
-    if not np.isfinite(extent).all():
+    extent = [box[3 + axis] - box[axis] for axis in range(3)]
+    if not all(math.isfinite(x) for x in extent):
         raise ValueError(f"bounds is {box}, expected a finite box for method='voxel'")
     # One more than needed where the division comes out even: it costs nothing, and no point that
     # rounding carries over the last edge is lost.
-    cells = np.floor(extent / size) + 1
-    if cells.max() > 2**23:
-        raise ValueError(f"voxel_size is {voxel_size!r}: the box has {int(cells.max())} on an axis")
-    if math.prod(map(int, cells)) > 2**30:
+    cells = [math.floor(x / float(size)) + 1 for x, size in zip(extent, sizes, strict=True)]
+    if max(cells) > 2**23:
+        raise ValueError(f"voxel_size is {voxel_size!r}: the box has {max(cells)} on an axis")
+    if math.prod(cells) > 2**30:
         raise ValueError(
-            f"voxel_size is {voxel_size!r}: the box has {math.prod(map(int, cells))} voxels, "
+            f"voxel_size is {voxel_size!r}: the box has {math.prod(cells)} voxels, "
             "expected at most 2**30; voxel_downsample takes any"
         )
-    return grid_of(tuple(map(int, cells)))
+    return cells[0], cells[1], cells[2]
 
 
 @op

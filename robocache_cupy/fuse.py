@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ._core.array import Arrays, Meta, Scalars, as_numpy, framework
+from ._core.array import Arrays, Meta, Scalars, as_numpy, framework, from_dlpack
 from ._core.check import dtype_of, inner
 from ._core.kernel import Out
 from ._core.plan import Plan, Read, cached, op
@@ -442,7 +442,7 @@ def fuse_multimodal(
     """
     mapping = isinstance(streams, Mapping)
     if more:
-        if not mapping and hasattr(streams, "shape"):
+        if not mapping and hasattr(streams, "__dlpack__"):
             streams, tgt_times = _positional((streams, *more), tgt_times)
         elif len(more) > 1 or tgt_times is not None:
             raise TypeError(
@@ -566,6 +566,10 @@ def _layout(
     found, start = {}, 0
     for i, key in enumerate(keys):
         data, times, lengths, offsets = arrays[_PER_STREAM * i : _PER_STREAM * (i + 1)]
+        if not hasattr(data, "shape"):  # a producer with DLPack and nothing else
+            data = from_dlpack(f"streams[{key!r}].data", data)
+        if times is not None and not hasattr(times, "shape"):
+            times = from_dlpack(f"streams[{key!r}].times", times)
         latency = None if numbers[i] is None else numbers[i][0]
         several = rows or lengths is not None or getattr(latency, "ndim", 0) == 1
         lead = 1 if offsets is not None else 1 + has_batch_axis(data, times, several)

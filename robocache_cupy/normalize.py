@@ -12,7 +12,7 @@ import numpy as np
 from ._core.array import Array, ArrayLike, as_numpy, dtype_name
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
-from ._core.plan import CONSTANTS, Plan, op
+from ._core.plan import Constant, Plan, op
 from ._streams import DATA, FLOATS, SIZE, wide
 
 __all__ = ["Normalization", "compute_stats", "normalization", "normalize", "unnormalize"]
@@ -41,7 +41,7 @@ class _Affine(NamedTuple):
     high: np.ndarray
 
 
-class Normalization:
+class Normalization(Constant):
     """What `normalize` does to each column: ``clip((x - shift) * scale + offset, low, high)``.
 
     Made by `normalization`. It never changes, and two are equal only if they are the same object,
@@ -73,17 +73,13 @@ class Normalization:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Normalization cannot be changed: {name} is read-only")
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
     def __repr__(self) -> str:
         return f"<Normalization: {self._label}, statistics of shape {self.shift.shape}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tables": {}}
+        state = {**self.__dict__, "_tables": {}}
+        del state["token"]  # which is of this process
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -133,9 +129,6 @@ class Normalization:
             offset = np.where(lost == 0, self.offset, self.offset + lost)
             rows = (shift, scale, offset, self.low, self.high)
             return np.stack([x.astype(dtype) for x in rows])
-
-
-CONSTANTS.append(Normalization)
 
 
 def normalization(
@@ -391,7 +384,7 @@ def _check(name: str, x: np.ndarray, wrong: np.ndarray, expected: str) -> None:
 
 
 def _new(affine: _Affine, constant: Any, mask: Any, label: str) -> Normalization:
-    made = object.__new__(Normalization)
+    made: Any = Normalization.__new__(Normalization)
     made.__setstate__(
         {**affine._asdict(), "mask": mask, "_constant": constant, "_label": label, "_tables": {}}
     )

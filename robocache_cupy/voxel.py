@@ -16,6 +16,7 @@ from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later
 from ._lattice import FLOATS, SIZE, Clouds, cloud_format, clouds_of, grid_of, lattice_fields, number
+from ._voxel_gradient import by_features
 
 __all__ = [
     "Grid",
@@ -66,7 +67,7 @@ _first = Kernel(
 )  # fmt: skip
 
 
-@op
+@op(gradient=by_features, by="features")
 def voxelize_point_cloud(
     points: Array,
     grid_size: Any,
@@ -162,6 +163,10 @@ def voxelize_point_cloud(
     Sums are kept in 64-bit integers, at a scale of each voxel and channel that the largest term and
     the number of terms allow, so adding is exact but for the rounding of a term to 2^-62 of the
     largest times their number (float64 features keep at least 40 bits of the largest one).
+
+    In PyTorch and JAX sum, mean, max, min and first have a gradient by `features`. Of max and min
+    it goes to the first of the points that attain them. There is none by the points: pass
+    coordinates that should have one as `features`.
 
     Examples
     --------

@@ -441,7 +441,8 @@ def sample_windows(
     if isinstance(given, Mapping) and not set(given) <= set(names):
         raise ValueError(f"{', '.join(set(given) - set(names))} has deltas, but is not in data")
 
-    keys, numbers = list[_Key](), list[Any]()
+    keys: list[_Key] = []
+    numbers: list[Any] = []
     plain = (
         method is None and rotation is None and normalize is None
         and not isinstance(pad, Mapping)

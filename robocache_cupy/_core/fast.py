@@ -7,13 +7,13 @@ package touches a private name.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,27 +88,33 @@ def _floating_point_environment() -> Any:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        libm = ctypes.CDLL("libm.so.6")
+        libm = ctypes.PyDLL("libm.so.6")  # too quick to let go of the GIL for
         return libm.fegetenv, libm.fesetenv
     except (OSError, AttributeError):  # no glibc
         return None
 
 
-@contextlib.contextmanager
-def default_arithmetic() -> Iterator[None]:
+class _DefaultArithmetic(threading.local):
     """IEEE arithmetic in this thread, and in those it starts, whatever its owner has set."""
-    functions = _floating_point_environment()
-    if functions is None:
-        yield
-        return
-    get, restore = functions
-    state = ctypes.create_string_buffer(64)  # glibc takes 32 bytes at most
-    get(state)
-    restore(ctypes.c_void_p(-1))  # FE_DFL_ENV of glibc
-    try:
-        yield
-    finally:
-        restore(state)
+
+    def __init__(self) -> None:
+        self._functions = _floating_point_environment()
+        memory = ctypes.create_string_buffer(64)  # glibc takes 32 bytes at most
+        self._owners, self._memory = ctypes.byref(memory), memory
+        self._default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc
+
+    def __enter__(self) -> None:
+        if self._functions is not None:
+            get, restore = self._functions
+            get(self._owners)
+            restore(self._default)
+
+    def __exit__(self, *_: object) -> None:
+        if self._functions is not None:
+            self._functions[1](self._owners)
+
+
+default_arithmetic = _DefaultArithmetic()
 
 
 class ExternalStream:

@@ -25,6 +25,7 @@ import numpy as np
 
 from . import fast
 from .array import Meta, import_cupy
+from .log import compiling
 
 # No fused multiply-add unless the source says so, and no fast-math: + - * / and sqrt then give
 # the same bits on every backend.
@@ -175,10 +176,11 @@ class Kernel:
             cupy = import_cupy()
             with _compile_lock, cupy.cuda.Device(device):
                 expression = self.expression(types)
-                module = cupy.RawModule(
-                    code=source(self.module), options=OPTIONS, name_expressions=(expression,)
-                )
-                function = module.get_function(expression)
+                with compiling(f"{self.module}.{expression}", f"cuda:{device}"):
+                    module = cupy.RawModule(
+                        code=source(self.module), options=OPTIONS, name_expressions=(expression,)
+                    )
+                    function = module.get_function(expression)
                 self._handles[key] = function.kernel.ptr, function
         return self._handles[key]
 
@@ -216,7 +218,8 @@ class Kernel:
         signature = (*numbers, numba.int64, numba.int64, *tags)
         with _compile_lock:
             reference = self.reference
-            reference.compile(signature)
+            with compiling(f"{self.module}.{self.expression(types)}", "numba"):
+                reference.compile(signature)
             entry: Callable[..., None] = reference.overloads[signature].entry_point
         return entry
 

@@ -12,9 +12,11 @@ import collections
 import contextlib
 import functools
 import inspect
+import itertools
 import math
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -35,6 +37,7 @@ from .array import (
 )
 from .check import NotDense, one_of
 from .kernel import Const, Launch, Launcher, Out, Value
+from .log import logger, planning
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,7 +184,9 @@ class Op:
         by_name = ", ".join(f"{n}={n}" for n in every)
         text += f"def by_position({', '.join(every)}):\n    return call.fn({by_name})\n"
         exec(compile(text, f"<op {self.name}>", "exec"), namespace)
-        self._call: Callable[..., Plan | Read] = namespace["by_position"]
+        self._call: Callable[..., Plan | Read] = planning(
+            self.name, namespace["by_position"]
+        )
         self._plain: Callable[..., Any] = namespace["plain"]
         return functools.update_wrapper(namespace[self.name], self.fn)
 
@@ -211,6 +216,8 @@ class Op:
                 else:
                     return self._general(arrays, options, scalars)
         except Detour:
+            key.clear()
+        if not key:
             return self._general(arrays, options, scalars, detour=True)
         lookup = tuple(key)
         try:
@@ -443,7 +450,9 @@ class Op:
 
     def native(self, values: tuple[Any, ...]) -> list[Any]:
         """The call inside a graph: all its arguments in, all its outputs out."""
-        result = self._plain(*_unspelled(values))
+        arrays = values[0] if self.variadic else values
+        lead = next(x for x in arrays if hasattr(x, "device"))
+        result = self._plain(*_unspelled(values, lead))
         self._traced = ""
         if not isinstance(result, tuple):
             return [result]
@@ -482,8 +491,24 @@ class Op:
 
 
 RESULTS: dict[str, Any] = {}  # the named tuples of traced calls
-CONSTANTS: list[type] = []  # classes of options: hashable, never changed, possible to pickle
-_NONE = "<None>"  # in the place of None, which Dynamo's graph does not take
+_NUMPY = "<numpy>"  # before what was an array of the host
+
+
+class Constant:
+    """An option of a class of its own. It never changes, can be pickled, and has a name by which
+    it travels where nothing but tensors and numbers do."""
+
+    all: ClassVar[weakref.WeakValueDictionary[str, Constant]] = weakref.WeakValueDictionary()
+    _made = itertools.count()
+
+    def __new__(cls, *_: Any) -> Constant:
+        made = super().__new__(cls)
+        object.__setattr__(made, "token", f"<{cls.__name__} {next(cls._made)}>")
+        Constant.all[made.token] = made
+        return made
+
+    token: str
+
 
 
 def _compiling() -> bool:
@@ -505,35 +530,37 @@ def cached(function: Callable[P, R]) -> Callable[P, R]:
 def _traced(op: Op, values: tuple[Any, ...]) -> Any:
     """A call that Dynamo traces. It sees one function, and that in its own words."""
     op.prepare_trace()
-    results = op.in_graph(_spelled(values))
+    results = op.in_graph(*[_spelled(x) for x in values])
     key = op.traced_result()
     return results[0] if key == "" else RESULTS[key](*results)
 
 
 def _spelled(x: Any) -> Any:
-    if x is None:
-        return _NONE
-    if isinstance(x, slice):
-        return f"{'' if x.start is None else x.start}:{'' if x.stop is None else x.stop}" + (
-            "" if x.step is None else f":{x.step}"
-        )
+    """An argument in the words that a graph may hold."""
+    if isinstance(x, Constant):
+        return x.token
+    if isinstance(x, np.ndarray):
+        return (_NUMPY, sys.modules["torch"].from_numpy(x))
     if isinstance(x, dict):
         return tuple([(_spelled(key), _spelled(part)) for key, part in x.items()])
     if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_spelled(part) for part in x])
+        make: Any = type(x)
+        return make(*[_spelled(part) for part in x])
     if isinstance(x, tuple):
         return tuple([_spelled(part) for part in x])
     return [_spelled(part) for part in x] if isinstance(x, list) else x
 
 
-def _unspelled(x: Any) -> Any:
+def _unspelled(x: Any, lead: Any) -> Any:
     if isinstance(x, str):
-        return None if x == _NONE else x
-    if isinstance(x, (tuple, list)):
-        make: Any = type(x)
-        parts = map(_unspelled, x)
-        return make(*parts) if hasattr(x, "_fields") else make(parts)
-    return x
+        return Constant.all.get(x, x)
+    if not isinstance(x, (tuple, list)):
+        return x
+    if len(x) == 2 and isinstance(x[0], str) and x[0] == _NUMPY:
+        return x[1].to(lead.device)
+    make: Any = type(x)
+    parts = [_unspelled(part, lead) for part in x]
+    return make(*parts) if hasattr(x, "_fields") else make(parts)
 
 
 def _first(arrays: Sequence[Any]) -> Any:
@@ -830,6 +857,7 @@ class _Cross:
         *_: Any,
     ) -> Any:
         cuda = op.backend(options) == "cuda"
+        logger.debug("%s crosses over to %s", op.name, op.backend(options))
         device = found.device(_first(arrays))
         there: Callable[[Any], Any] = _identity
         back: Callable[[Any], Any] = _identity

@@ -24,7 +24,7 @@ import torch
 
 from .array import Framework, Meta, dtype_name
 from .kernel import Value
-from .plan import CONSTANTS, PER_ROW, Op, Plan, Read, _result_type, _with_per_row
+from .plan import PER_ROW, Constant, Op, Plan, Read, _result_type, _with_per_row
 
 _NAMESPACE = "robocache_cupy"
 _library = torch.library.Library(_NAMESPACE, "DEF")
@@ -93,6 +93,7 @@ def call(
     op: Op, found: Framework, arrays: tuple[Any, ...], options: Any, scalars: tuple[Any, ...] | None
 ) -> Any:
     """Run an op on tensors that are recorded, traced, batched or of a class of their own."""
+    options = _fixed(options)
     kinds, values, per_row = (None, (), ()) if scalars is None else op.split(scalars)
     values = [_number(x) for x in values]
     operands = arrays + per_row
@@ -195,6 +196,19 @@ def _number(x: Any) -> Any:
     return x
 
 
+def _fixed(option: Any) -> Any:
+    """Static options with numbers for symbols: another number is another trace."""
+    if isinstance(option, torch.SymInt):
+        return int(option)
+    if isinstance(option, torch.SymFloat):
+        return float(option)
+    if isinstance(option, tuple):
+        make: Any = type(option)
+        parts = map(_fixed, option)
+        return make(*parts) if hasattr(option, "_fields") else make(parts)
+    return option
+
+
 def _count(kinds: Any) -> int:
     if isinstance(kinds, tuple) and type(kinds) is not Value:
         return sum(map(_count, kinds))
@@ -264,7 +278,9 @@ def define(op: Op) -> str:
 
     def run(arrays: Any, ints: Any, floats: Any, text: str) -> list[Any]:
         made = _read(op, text)
-        operands, per_row = made.operands(arrays)
+        operands, per_row = made.operands(
+            [x if type(x) in _PLAIN else x.as_subclass(torch.Tensor) for x in arrays]
+        )
         at = op.out(operands, made.options)
         if at is not None:  # an operator has no say over its arguments
             out = torch.empty_strided(
@@ -414,7 +430,7 @@ def _class(module: str, name: str) -> Any:
     """A class of options. An exported program may come from anywhere: nothing else is made."""
     if module.partition(".")[0] == _NAMESPACE:
         found = getattr(importlib.import_module(module), name, None)
-        if found in CONSTANTS or hasattr(found, "_fields"):
+        if isinstance(found, type) and (issubclass(found, Constant) or hasattr(found, "_fields")):
             return found
     raise pickle.UnpicklingError(f"{module}.{name} is no option of robocache_cupy")
 
@@ -438,9 +454,17 @@ def _read(op: Op, text: str) -> _Call:
 @functools.cache
 def in_graph(op: Op) -> Callable[..., Any]:
     """`op.native` as a function that Dynamo puts into its graph without looking into it."""
-    for cls in CONSTANTS:
-        if not torch.utils._pytree.is_constant_class(cls):
-            torch.utils._pytree.register_constant(cls)
     define(op)
-    wrapped: Callable[..., Any] = torch._dynamo.nonstrict_trace(op.native)
-    return wrapped
+
+    def native(*values: Any) -> Any:
+        return op.native(values)
+
+    native.__name__ = native.__qualname__ = op.name
+    allowed: Callable[..., Any] = torch.compiler.allow_in_graph(native)
+    return allowed
+
+
+def define_all() -> None:
+    """So that a program exported elsewhere finds them."""
+    for op in Op.all.values():
+        define(op)

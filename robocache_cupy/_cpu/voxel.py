@@ -3,7 +3,7 @@
 import numpy as np
 from numba.extending import overload
 
-from . import DType, inline, narrow, njit, of_bits, row, widen
+from . import DType, computed, inline, narrow, njit, of_bits, row, widen
 from .cloud import (
     UINT8,
     apply,
@@ -318,3 +318,65 @@ def keep_first(table, lo, hi):
         for v in range(n):
             if firsts[v] >= 0:
                 kept[b * cloud.most + firsts[v]] = 1
+
+
+# ------------------------------------------------------------------------------------ the gradient
+
+
+@inline
+def beats(x, y, kind, X):
+    """Whether feature x is the result and not y: the greater, the less, or neither."""
+    if kind == 2 or is_nan(y, X):
+        return False
+    if is_nan(x, X):
+        return True
+    return before(x, y, X) if kind == 1 else before(y, x, X)
+
+
+@njit
+def choose_points(table, lo, hi, X):
+    cloud = cloud_of(table)
+    C = cloud.channels
+    winner = np.empty(1 << cloud.bits, np.int64)
+    chosen = row(cloud.out, 0, cloud.clouds * cloud.most * C, UINT8)
+    for block in range(lo, hi):
+        b, s, _, n = slab_of(cloud, block)
+        if n <= 0:
+            continue
+        for channel in range(C):
+            winner[:n] = -1
+            for c in range(cloud.chunks):
+                points, begins = sorted_points(cloud, b * cloud.chunks + c)
+                for i in range(begins[s], begins[s + 1]):
+                    v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
+                    chosen[(b * cloud.most + p) * C + channel] = 0
+                    if winner[v] >= 0:
+                        x = feature(cloud, b, p, channel, X)
+                        y = feature(cloud, b, winner[v], channel, X)
+                        if not beats(x, y, cloud.kind, X) and (
+                            beats(y, x, cloud.kind, X) or winner[v] < p
+                        ):
+                            continue
+                    winner[v] = p
+            for v in range(n):
+                if winner[v] >= 0:
+                    chosen[(b * cloud.most + winner[v]) * C + channel] = 1
+
+
+@njit
+def gather_voxels(
+    grad, indices, counts, chosen, out, items, most, channels, size_y, size_z, voxels, voxel_step,
+    channel_step, lo, hi, X, Y,
+):  # fmt: skip
+    for item in range(lo, hi):
+        point, channel = item // channels, item % channels
+        at = row(indices, 3 * point, 3, INT32)
+        x = computed(0, X, Y)
+        if at[0] >= 0 and (chosen == 0 or row(chosen, item, 1, UINT8)[0] != 0):
+            b = point // most
+            voxel = (np.int64(at[0]) * size_y + at[1]) * size_z + at[2]
+            place = b * voxels * channels + voxel * voxel_step + channel * channel_step
+            x = widen(row(grad, place, 1, X)[0], X, Y)
+            if counts != 0:
+                x /= computed(row(counts, b * voxels + voxel, 1, INT32)[0], X, Y)
+        row(out, item, 1, Y)[0] = narrow(x, Y)
