@@ -3,6 +3,7 @@
 
 #include "common.cuh"
 #include "windows.table"
+#include "episode.cuh"
 #include "part.cuh"
 
 // Of `len` numbers that ascend, how many are not above q, where that is about `guess`. A few loads
@@ -39,20 +40,6 @@ __device__ __forceinline__ int64 count_until(Q q, const T* at, int64 step, int64
         hi = min(hi, lo + stride - 1);
     }
     return lo;
-}
-
-__device__ __forceinline__ int64 plus(int64 t, int64 duration) {
-    return t == NAT ? t : (int64)((uint64)t + (uint64)duration);
-}
-__device__ __forceinline__ double plus(double t, double duration) { return t + duration; }
-
-// Sample i of n, mirrored at the first and last of them as often as it takes.
-__device__ __forceinline__ int64 mirrored_index(int64 i, int64 n) {
-    const int64 period = 2 * (n - 1);
-    if (period == 0) return 0;
-    int64 k = i % period;
-    if (k < 0) k += period;
-    return k < n ? k : period - k;
 }
 
 // One less than of streams: the search of the episode takes registers too.

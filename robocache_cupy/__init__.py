@@ -2,10 +2,10 @@
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-import sys
-
+from ._core.plan import warmup
 from .asof import asof_index
 from .backward import resample_backward
 from .crop import crop_and_sample
@@ -31,7 +31,9 @@ from .voxel import (
 from .windows import Windows, sample_windows
 
 if TYPE_CHECKING:
-    from . import config, health, metrics
+    from . import config as config
+    from . import health as health
+    from . import metrics as metrics
     from .config import get_config
     from .health import check_installation, health_check, print_health_check, self_test
     from .metrics import (
@@ -95,6 +97,7 @@ __all__ = [
     "voxelize_occupancy",
     "voxelize_point_cloud",
     "voxelize_sparse",
+    "warmup",
     "window_index",
 ]
 

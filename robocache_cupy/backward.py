@@ -25,6 +25,7 @@ from ._streams import (
     steps,
     weight_dtype,
 )
+from .resample import _argsort
 
 __all__ = ["resample_backward"]
 
@@ -279,8 +280,10 @@ def resample_backward(
         _collecting(grad, lead, spans, out, sized, share)
         for out, share in zip(made, SHARES[name], strict=True)
     ]
-    place = (0, 0) if name == "catmull_rom" else _data_steps(
-        data, name, values, grad.shape[lead:], S, packed, B
+    place = (
+        (0, 0)
+        if name == "catmull_rom"
+        else _data_steps(data, name, values, grad.shape[lead:], S, packed, B)
     )
     launches.append(
         Launch(
@@ -328,7 +331,12 @@ def _collecting(
 
 
 def _data_steps(
-    data: Meta | None, method: str, values: Out, features: tuple[int, ...], S: int, packed: bool,
+    data: Meta | None,
+    method: str,
+    values: Out,
+    features: tuple[int, ...],
+    S: int,
+    packed: bool,
     B: int,
 ) -> tuple[int, int]:
     """Elements from row to row and from sample to sample of the data of a curve."""

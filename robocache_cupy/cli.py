@@ -12,6 +12,7 @@ from . import logs
 from . import voxelize as voxelizing
 from ._streams import METHODS
 from .align import CommandError, Options, align
+from .bench import command as benching
 from .logs import LogError
 
 
@@ -26,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 2 after an error (which is one line on stderr), or 130 after Ctrl-C.
+        0, or 2 after an error (which is one line on stderr), or 130 after Ctrl-C. ``doctor`` gives
+        1 for "degraded" and 2 for "critical".
     """
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args([_value(text) for text in given])
     try:
-        arguments.run(arguments)
+        code: int | None = arguments.run(arguments)
     except (CommandError, LogError) as error:
         print(f"robocache: {error}", file=sys.stderr)
         return 2
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("robocache: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _value(text: str) -> str:
@@ -95,6 +97,12 @@ def _voxelize(arguments: argparse.Namespace) -> None:
     )
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .health import doctor
+
+    return doctor(arguments.self_test)
+
+
 def _names(options: Sequence[str]) -> list[str]:
     return [name for names in options for name in names.split(",")]
 
@@ -106,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_align(commands)
     _add_voxelize(commands)
+    _add_doctor(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -234,6 +244,34 @@ def _add_voxelize(commands: Any) -> None:
     )
     _add_results(command, Path("voxels.npz"), "draw the occupied voxels")
     command.set_defaults(run=_voxelize, less="pass --bounds, or a larger --voxel")
+
+
+def _add_doctor(commands: Any) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="tell what is installed, what works, and what to do about what does not",
+        description="Print versions, GPUs, driver, CUDA headers and the folders of compiled "
+        "kernels, and run a few small ops. The exit code is 0 for healthy, 1 for degraded and 2 "
+        "for critical. The first run ever compiles, which takes about ten seconds.",
+    )
+    command.add_argument(
+        "--self-test",
+        action="store_true",
+        help="run a small call of every op on every backend; the first one ever takes minutes",
+    )
+    command.set_defaults(run=_doctor, less="close other programs")
+
+
+def _add_bench(commands: Any) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="time the ops beside their floor and beside what else there is",
+        description="Check the results of the ops, then time them in one run beside the bytes that "
+        "must move and beside PyTorch, torch.compile, Triton, JAX, CuPy, NumPy, SciPy and pandas, "
+        "as far as they are installed. Exit code 1 where a result was wrong, or --against says so.",
+    )
+    benching.add_options(command)
+    command.set_defaults(run=benching.bench, less="name fewer cases")
 
 
 def _add_results(command: argparse.ArgumentParser, output: Path, drawing: str) -> None:

@@ -12,6 +12,7 @@ from ._core.check import dtype_of, inner
 from ._core.kernel import Out
 from ._core.plan import Plan, Read, cached, op
 from ._core.time import clock_of
+from ._gradients import fuse_gradient
 from ._streams import (
     ARITHMETIC,
     DATA,
@@ -109,7 +110,7 @@ _PLAIN, _DEFAULTS = _Options(), _Numbers()
 _PER_STREAM = 4  # arrays: data, times, lengths, offsets
 
 
-@op
+@op(gradient=fuse_gradient)
 def _fuse_multimodal(
     arrays: Arrays,
     numbers: Scalars = (),

@@ -12,6 +12,7 @@ from ._core.check import dtype_of, inner
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later
+from ._gradients import interp_gradient
 from ._streams import FLOATS, row_major, value_bits
 from .resample import _argsort
 
@@ -29,7 +30,7 @@ _interp = Kernel(
 )
 
 
-@op
+@op(gradient=interp_gradient, by="fp")
 def interp(
     x: HostArray,
     xp: HostArray,

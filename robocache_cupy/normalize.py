@@ -13,6 +13,7 @@ from ._core.array import Array, ArrayLike, as_numpy, dtype_name
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Constant, Plan, op
+from ._gradients import normalize_gradient
 from ._streams import DATA, FLOATS, SIZE, wide
 
 __all__ = ["Normalization", "compute_stats", "normalization", "normalize", "unnormalize"]
@@ -623,7 +624,7 @@ _BLOCKS = 132 * 16  # a few for each that an H200 runs at once, so that all end 
 _kernel = Kernel("normalize", "affine", [(x, y) for x in DATA for y in FLOATS])
 
 
-@op
+@op(gradient=normalize_gradient, by="x")
 def _normalize(
     x: Array,
     *,

@@ -14,6 +14,7 @@ from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later, width
+from ._rotation_gradient import slerp_gradient, unwrap_gradient
 from ._streams import FLOATS, LONG_WAY, POSES, SIZE, Rotation, row_major
 from .resample import resample_trajectories
 
@@ -39,7 +40,7 @@ _slerp = Kernel(
 _unwrap = Kernel("pose", "unwrap", [(x, v) for x in FLOATS for v in (1, _vector(x))])
 
 
-@op
+@op(gradient=slerp_gradient, by=("q0", "q1", "t"))
 def slerp(
     q0: Array,
     q1: Array,
@@ -156,7 +157,7 @@ def slerp(
     return Plan({"out": result}, [launch])
 
 
-@op
+@op(gradient=unwrap_gradient, by="quat")
 def unwrap_quaternions(
     quat: Array,
     *,

@@ -9,6 +9,7 @@ from ._core.check import dtype_of, inner
 from ._core.kernel import Kernel, Launch, Out
 from ._core.plan import Plan, Read, op
 from ._core.time import clock_of, duration, rate, time_point, width
+from ._gradients import resample_gradient
 from ._streams import (
     DATA,
     FLOATS,
@@ -67,7 +68,7 @@ _argsort = Kernel("resample", "argsort", [("int64",), ("float64",)])
 _survey = Kernel("resample", "survey", [("int64",), ("float64",)])
 
 
-@op
+@op(gradient=resample_gradient)
 def resample_trajectories(
     data: Array,
     src_times: Array | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from itertools import pairwise
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ._core.array import HostArray, Meta, as_numpy, framework
 from ._core.time import Clock, clock_of
+from ._table import html_table, text_table
 from .episodes import integers, row_bounds
 
 __all__ = ["TimingReport", "timing_report"]
@@ -56,25 +56,10 @@ class TimingReport(NamedTuple):
     nans: NDArray[np.int64]  #: stamps that are NaN, NaT (the smallest int64) or infinite
 
     def __repr__(self) -> str:
-        cells = [["", *_HEADINGS], *self._cells()]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in cells
-        )
+        return text_table(("", *_HEADINGS), self._cells())
 
     def _repr_html_(self) -> str:
-        def line(cells: list[str], tag: str) -> str:
-            first, *others = (html.escape(cell) for cell in cells)
-            return (
-                f'<tr><th style="text-align: left">{first}</th>'
-                + "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
-                + "</tr>"
-            )
-
-        body = "".join(line(cells, "td") for cells in self._cells())
-        head = line(["", *_HEADINGS], "th")
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        return html_table(("", *_HEADINGS), self._cells())
 
     def _cells(self) -> list[list[str]]:
         columns = zip(self[1:], _DIGITS, strict=True)

@@ -14,6 +14,7 @@ from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Plan, cached, op
 from ._core.table import REFLECT, WINDOWS, Table
 from ._core.time import clock_of, duration, rate, width
+from ._gradients import windows_gradient
 from ._streams import (
     ARITHMETIC,
     DATA,
@@ -60,7 +61,7 @@ class _Key(NamedTuple):
     pad: str = "edge"
 
 
-@op
+@op(gradient=windows_gradient)
 def _sample_windows(
     arrays: Arrays,
     numbers: Scalars = (),

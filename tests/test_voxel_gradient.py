@@ -32,7 +32,7 @@ def gradient(grads, points, grid, size, **options):
     }  # fmt: skip
     assert arguments.keys() >= options.keys()
     op = Op.all["voxelize_point_cloud"]
-    assert op.by == "features"
+    assert op.by == ("features",)
     return op.gradient(grads, arguments | options)["features"]
 
 
@@ -45,7 +45,7 @@ def of_grad(grad, by_points, points, grid, size, **options):
     }  # fmt: skip
     assert arguments.keys() >= options.keys()
     op = Op.all["voxelize_backward"]
-    assert op.by == "grad"
+    assert op.by == ("grad",)
     return op.gradient((by_points,), arguments | options)["grad"]
 
 

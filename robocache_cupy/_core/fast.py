@@ -94,27 +94,29 @@ def _floating_point_environment() -> Any:
         return None
 
 
-class _DefaultArithmetic(threading.local):
-    """IEEE arithmetic in this thread, and in those it starts, whatever its owner has set."""
-
-    def __init__(self) -> None:
-        self._functions = _floating_point_environment()
-        memory = ctypes.create_string_buffer(64)  # glibc takes 32 bytes at most
-        self._owners, self._memory = ctypes.byref(memory), memory
-        self._default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc
-
-    def __enter__(self) -> None:
-        if self._functions is not None:
-            get, restore = self._functions
-            get(self._owners)
-            restore(self._default)
-
-    def __exit__(self, *_: object) -> None:
-        if self._functions is not None:
-            self._functions[1](self._owners)
+_local = threading.local()
+_FE_DFL_ENV = ctypes.c_void_p(-1)  # of glibc
 
 
-default_arithmetic = _DefaultArithmetic()
+def default_arithmetic() -> Any:
+    """IEEE arithmetic from here on in this thread, and in those it starts, whatever its owner has
+    set: that is what `restore_arithmetic` takes."""
+    functions = _floating_point_environment()
+    if functions is None:
+        return None
+    try:
+        owners = _local.owners
+    except AttributeError:
+        owners = _local.owners = ctypes.byref(ctypes.create_string_buffer(64))  # 32 at most
+    get, restore = functions
+    get(owners)
+    restore(_FE_DFL_ENV)
+    return owners
+
+
+def restore_arithmetic(owners: Any) -> None:
+    if owners is not None:
+        _floating_point_environment()[1](owners)
 
 
 class ExternalStream:

@@ -378,8 +378,11 @@ class _Callback:
     def __call__(self, ctx: Any, outputs: Any, *operands: Any) -> None:
         kind, device = operands[-1].__dlpack_device__()
         if int(kind) == 1:
-            with fast.default_arithmetic:  # XLA's threads take subnormal numbers for 0
+            owners = fast.default_arithmetic()  # XLA's threads take subnormal numbers for 0
+            try:
                 self._run(CPU, 0, outputs, operands)
+            finally:
+                fast.restore_arithmetic(owners)
         else:
             self._run(int(device), ctx.stream, outputs, operands)
 

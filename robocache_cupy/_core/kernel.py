@@ -342,7 +342,7 @@ def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
     for launch in launches:
         at = [slots[id(x)] for x in launch.arrays]
         late = [(i, x) for i, x in enumerate(launch.numbers) if type(x) in LATE]
-        prepared.append((launch, at, list(launch.numbers), late))
+        prepared.append((launch, at, launch.numbers if late else _flat(launch.numbers), late))
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int = 0) -> None:
         for launch, at, numbers, late in prepared:
@@ -350,7 +350,8 @@ def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
                 numbers = list(numbers)
                 for i, value in late:
                     numbers[i] = value.of(values)
-            launch.kernel.on_host(launch, [*[addresses[i] for i in at], *_flat(numbers)])
+                numbers = _flat(numbers)
+            launch.kernel.on_host(launch, [*[addresses[i] for i in at], *numbers])
 
     return run
 

@@ -89,9 +89,15 @@ Gradient = Callable[[Sequence[Any], dict[str, Any]], Mapping[Any, Any]]
 def op(fn: Callable[P, Any], /) -> Callable[P, Any]: ...
 @overload
 def op(
-    *, gradient: Gradient, by: str = "data"
+    *, gradient: Gradient, by: str | tuple[str, ...] = "data"
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-def op(fn: Any = None, /, *, gradient: Gradient | None = None, by: str = "data") -> Any:
+def op(
+    fn: Any = None,
+    /,
+    *,
+    gradient: Gradient | None = None,
+    by: str | tuple[str, ...] = "data",
+) -> Any:
     """Make a public function of an op.
 
     The annotations of `fn` tell its parameters apart: `Array` and `HostArray` are arrays (or
@@ -106,11 +112,12 @@ def op(fn: Any = None, /, *, gradient: Gradient | None = None, by: str = "data")
     tuple `names` says what each array is called; those that end in a name of `HOST` are host
     arrays.
 
-    An op that can be differentiated by its array called `by` (one of `Arrays`: ``by[key]``, or
-    whose name ends in ``.by``) names its `gradient`: a function of the gradients by the outputs,
-    in their order and None for those that are not floats or took no part, and of the arguments of
-    the call by name. It returns a mapping from the name of an array (of `Arrays`: its position) to
-    the gradient by it, made by other ops and by what NumPy, torch and jax.numpy have in common.
+    An op that can be differentiated by its array called `by` (or several; one of `Arrays`:
+    ``by[key]``, or whose name ends in ``.by``) names its `gradient`: a function of the gradients
+    by the outputs, in their order and None for those that are not floats or took no part, and of
+    the arguments of the call by name. It returns a mapping from the name of an array (of `Arrays`:
+    its position) to the gradient by it, made by other ops and by what NumPy, torch and jax.numpy
+    have in common.
     """
     if fn is None:
         return lambda fn: Op(fn, gradient, by).public
@@ -133,10 +140,13 @@ class Op:
     all: ClassVar[dict[str, Op]] = {}
 
     def __init__(
-        self, fn: Callable[..., Any], gradient: Gradient | None = None, by: str = ""
+        self,
+        fn: Callable[..., Any],
+        gradient: Gradient | None = None,
+        by: str | tuple[str, ...] = (),
     ) -> None:
         self.fn, self.name = fn, fn.__name__.lstrip("_")
-        self.gradient, self.by = gradient, by
+        self.gradient, self.by = gradient, (by,) if isinstance(by, str) else by
         parameters = inspect.signature(fn).parameters
         kind = {name: str(p.annotation).partition(" ")[0] for name, p in parameters.items()}
         self.vectors = {n: _VECTORS[kind[n]] for n in parameters if kind[n] in _VECTORS}
@@ -184,9 +194,7 @@ class Op:
         by_name = ", ".join(f"{n}={n}" for n in every)
         text += f"def by_position({', '.join(every)}):\n    return call.fn({by_name})\n"
         exec(compile(text, f"<op {self.name}>", "exec"), namespace)
-        self._call: Callable[..., Plan | Read] = planning(
-            self.name, namespace["by_position"]
-        )
+        self._call: Callable[..., Plan | Read] = planning(self.name, namespace["by_position"])
         self._plain: Callable[..., Any] = namespace["plain"]
         return functools.update_wrapper(namespace[self.name], self.fn)
 
@@ -257,10 +265,8 @@ class Op:
 
     def differentiable(self, name: str) -> bool:
         """Is there a gradient by an array of this name?"""
-        of_key = name.partition("[")[0] == self.by and name.endswith("]")
-        return self.gradient is not None and (
-            name == self.by or of_key or name.endswith(f".{self.by}")
-        )
+        own = name.partition("[")[0] if name.endswith("]") else name.rpartition(".")[2]
+        return self.gradient is not None and own in self.by
 
     def of_host(self, name: str) -> bool:
         return name in self.host or (self.variadic and name.endswith(HOST))
@@ -510,7 +516,6 @@ class Constant:
     token: str
 
 
-
 def _compiling() -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and torch.compiler.is_dynamo_compiling()
@@ -561,6 +566,32 @@ def _unspelled(x: Any, lead: Any) -> Any:
     make: Any = type(x)
     parts = [_unspelled(part, lead) for part in x]
     return make(*parts) if hasattr(x, "_fields") else make(parts)
+
+
+def warmup(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Compile and load what a call needs, ahead of a CUDA graph or of the first batch.
+
+    Parameters
+    ----------
+    function : callable
+        A function of this package, or one around some of them.
+    *args, **kwargs
+        Arguments such as it will be called with: of their shapes, dtypes and options.
+
+    Notes
+    -----
+    It runs the call once and drops the result. A CUDA graph cannot be captured while kernels are
+    compiled and loaded, and a first call takes from milliseconds (loaded from the disk) to
+    seconds (compiled).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import robocache_cupy as rc
+    >>> data, times = np.zeros((8, 100, 7), np.float32), np.zeros((8, 100))
+    >>> rc.warmup(rc.resample_trajectories, data, times, times[:, :50])
+    """
+    function(*args, **kwargs)
 
 
 def _first(arrays: Sequence[Any]) -> Any:

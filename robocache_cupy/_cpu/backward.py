@@ -198,7 +198,7 @@ def place_of(item, S, B, lengths, offsets, lengths_width, offsets_width, one_row
     elif lengths != 0:
         r = 0 if one_row != 0 else b
         n = min(max(load(lengths, lengths_width, r, INT64), 0), S)
-    return b, i, n if 0 <= i else 0
+    return b, i, n if i >= 0 else 0
 
 
 def zeros(n, X, Y):
@@ -407,7 +407,7 @@ def slopes(
         for i in range(8):
             k = s - 4 + i
             h[i] = zero
-            if 0 <= k and k + 1 < n:
+            if k >= 0 and k + 1 < n:
                 t, u = stamp(clock, k, W), stamp(clock, k + 1, W)
                 if not is_nan(u, W) and t < u:
                     h[i] = computed(elapsed(u, t, W), C, C)
@@ -486,8 +486,8 @@ def window_spans(
             late = latency
             if latencies != 0:
                 late = seconds(load(latencies, latencies_width, a, DOUBLE), ticks, W)
-            clock = (src_times, first * src_step, src_step, src_width, minus(tolerance, tolerance, W),
-                     0.0, ticks, late, 0)  # fmt: skip
+            clock = (src_times, first * src_step, src_step, src_width,
+                     minus(tolerance, tolerance, W), 0.0, ticks, late, 0)  # fmt: skip
             start = nat(W)
             if anchor_times != 0:
                 start = load(anchor_times, anchor_times_width, a, W)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..logs import Stream
 from ..logs.stream import LogError
+from ..viz import LONG_GAP, RAW, add_curve, legend_handles, shade_gaps, shade_invalid
 from .chunks import Aligned, Piece, Sorted
 from .clock import Clock
 from .methods import Method
@@ -22,10 +23,8 @@ _MOST_CURVES = 3
 _MOST_COLUMNS = 32  # to choose the curves from
 _WIDE = 128  # columns of which neighbours look the same, such as those of a scan
 _MOST_POINTS = 20_000  # of a curve; a page has fewer
-_LONG_GAP = 4.0  # median steps
 _FLAT = 12.0  # a curve with less than one part in this of its axis
 _ZOOM_TARGETS = 16
-_RAW, _INVALID, _GAP = "0.35", "#d62728", "#ffb000"
 
 
 def require_matplotlib() -> None:
@@ -46,7 +45,7 @@ class Zoom(NamedTuple):
 def zoom_of(sources: Sequence[Sorted], clock: Clock) -> Zoom:
     """A few targets around the longest gap, in steps of its stream; else in the middle."""
     first, last = int(clock.times[0]), int(clock.times[-1])
-    middle, longest = (first + last) // 2, _LONG_GAP
+    middle, longest = (first + last) // 2, LONG_GAP
     slowest = 0.0
     for source in sources:
         steps = np.diff(source.effective)
@@ -151,8 +150,6 @@ def draw(
 
 
 def _heading(figure: Any, title: str, shown: int, count: int, clock: Clock) -> None:
-    lines = importlib.import_module("matplotlib.lines")
-    patches = importlib.import_module("matplotlib.patches")
     start = datetime.fromtimestamp(int(clock.times[0]) // 10**9, timezone.utc)
     seconds = (int(clock.times[-1]) - int(clock.times[0])) / 1e9
     when = f" from {start:%Y-%m-%d %H:%M:%S} UTC" if start.year > 1980 else ""
@@ -162,14 +159,7 @@ def _heading(figure: Any, title: str, shown: int, count: int, clock: Clock) -> N
         fontsize=11,
     )
     figure.legend(
-        handles=[
-            lines.Line2D([], [], **_SAMPLE, color=_RAW, label="sample in the log"),
-            lines.Line2D([], [], color=_RAW, linewidth=1.1, marker=".", label="aligned"),
-            patches.Patch(color=_INVALID, alpha=0.18, linewidth=0, label="rows that are not valid"),
-            patches.Patch(
-                color=_GAP, alpha=0.3, linewidth=0, label=f"gap of over {_LONG_GAP:g} median steps"
-            ),
-        ],
+        handles=legend_handles(),
         loc="outside lower center",
         ncols=4,
         fontsize=8,
@@ -182,13 +172,6 @@ _NAMES = {
     "quat_wxyz": ("qw", "qx", "qy", "qz"),
     "pos_quat_xyzw": ("x", "y", "z", "qx", "qy", "qz", "qw"),
     "pos_quat_wxyz": ("x", "y", "z", "qw", "qx", "qy", "qz"),
-}
-_SAMPLE: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "o",
-    "markersize": 3.5,
-    "fillstyle": "none",
-    "markeredgewidth": 0.7,
 }
 
 
@@ -215,7 +198,7 @@ def _row(sketch: Sketch, whole: Any, part: Any, clock: Clock, zoom: Zoom) -> Non
         if sketch.frames:
             axis.plot(
                 x_raw, np.full(len(x_raw), 0.03), transform=axis.get_xaxis_transform(),
-                color=_RAW, linestyle="none", marker="|", markersize=5,
+                color=RAW, linestyle="none", marker="|", markersize=5,
             )  # fmt: skip
         elif _differ([c.samples for c in inside if c.samples is not None]):
             inside = [_scaled(curve) for curve in inside]
@@ -225,14 +208,12 @@ def _row(sketch: Sketch, whole: Any, part: Any, clock: Clock, zoom: Zoom) -> Non
             axis.set_ylim(whole.get_ylim())
         if axis is whole and not axis.get_ylabel():
             axis.set_ylabel("age (ms)" if sketch.frames else sketch.stream.unit, fontsize=7)
-        steps = "steps-mid" if sketch.method.steps else "default"
         size = 1.5 if axis is whole else 3.5 if len(x_raw) < 80 else 2
         for number, curve in enumerate(inside):
-            color = f"C{number}"
-            if curve.samples is not None:
-                style = {**_SAMPLE, "markersize": size, "alpha": 0.35 if size < 3 else 0.8}
-                axis.plot(x_raw, curve.samples, color=color, **style)
-            (line,) = axis.plot(x, curve.aligned, color=color, linewidth=1, drawstyle=steps)
+            line = add_curve(
+                axis, x_raw, curve.samples, x, curve.aligned, color=f"C{number}", size=size,
+                steps=sketch.method.steps,
+            )  # fmt: skip
             if axis is part:
                 line.set(marker=".", markersize=3.5, label=curve.label)
         _shade(sketch, axis, clock)
@@ -332,28 +313,8 @@ def _field(stream: Stream, column: int) -> str:
 
 
 def _shade(sketch: Sketch, axis: Any, clock: Clock) -> None:
-    def seconds(time: Any) -> Any:
-        return (time - clock.times[0]) / 1e9
+    def seconds(times: Any) -> Any:
+        return (times - clock.times[0]) / 1e9
 
-    valid = np.concatenate(sketch.valid)
-    times = np.concatenate(sketch.times)
-    if len(times) > 1:
-        half = np.diff(times) // 2
-        starts = np.append(times[:1], times[1:] - half)
-        ends = np.append(times[:-1] + half, times[-1:])
-        for first, last in _runs(~valid):
-            left, right = seconds(starts[first]), seconds(ends[last])
-            axis.axvspan(left, right, color=_INVALID, alpha=0.18, linewidth=0)
-    effective = sketch.source.effective
-    steps = np.diff(effective)
-    if len(steps):
-        for i in np.flatnonzero(steps > _LONG_GAP * np.median(steps)):
-            left, right = effective[i], effective[i + 1]
-            if right > clock.times[0] and left < clock.times[-1]:
-                axis.axvspan(seconds(left), seconds(right), color=_GAP, alpha=0.3, linewidth=0)
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last index of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    shade_invalid(axis, seconds(np.concatenate(sketch.times)), np.concatenate(sketch.valid))
+    shade_gaps(axis, seconds(sketch.source.effective), (0.0, seconds(clock.times[-1])))

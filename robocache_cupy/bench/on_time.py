@@ -74,7 +74,8 @@ def floor_resample(case: Case, args: Arguments, reach: int = 0) -> int:
 def check_resample(case: Case, args: Arguments, results: list[Any], exact: bool) -> float:
     B, _, T, D = case.sizes
     shaped(results[0], (B, T, D), case.dtype)
-    return interpolated(*args, results[0], case.dtype)
+    data, src, tgt = args
+    return interpolated(data, src, tgt, results[0], case.dtype)
 
 
 def draw_fuse(case: Case, draw: Draw) -> Arguments:
@@ -154,8 +155,7 @@ def _window(case: Case, args: Arguments) -> tuple[Any, Any, Any]:
     sample of the episode."""
     import torch
 
-    N, A, W = case.sizes
-    offsets, anchors = args[3], args[-1]
+    W, offsets, anchors = case.sizes[2], args[3], args[-1]
     last = offsets[torch.searchsorted(offsets, anchors, right=True).clamp(max=len(offsets) - 1)] - 1
     if case.variant == "index":
         lower = anchors[:, None] + torch.arange(W, device=anchors.device)
@@ -181,7 +181,7 @@ def floor_windows(case: Case, args: Arguments) -> int:
 
 
 def check_windows(case: Case, args: Arguments, results: list[Any], exact: bool) -> float:
-    N, A, W = case.sizes
+    _, A, W = case.sizes
     lower, upper, last = (numpy(x) for x in _window(case, args))
     anchors, error = numpy(args[-1]), 0.0
     chosen = some(A, 64)
@@ -222,7 +222,11 @@ def draw_poses(case: Case, draw: Draw) -> Arguments:
 
 
 def poses(case: Case) -> Call:
-    calls = {"slerp": slerp, "quat": interpolate_quaternions, "pos_quat": interpolate_poses}
+    calls: dict[str, Call] = {
+        "slerp": slerp,
+        "quat": interpolate_quaternions,
+        "pos_quat": interpolate_poses,
+    }
     return calls[case.variant]
 
 
@@ -316,11 +320,12 @@ def check_normalize(case: Case, args: Arguments, results: list[Any], exact: bool
 
 
 def draw_asof(case: Case, draw: Draw) -> Arguments:
-    return draw.clocks(*case.sizes, case.tag)
+    B, S, T = case.sizes
+    return draw.clocks(B, S, T, case.tag)
 
 
 def check_asof(case: Case, args: Arguments, results: list[Any], exact: bool) -> float:
-    B, S, T = case.sizes
+    B, _, T = case.sizes
     if tuple(results[0].shape) != (B, T):
         raise Wrong(f"got shape {tuple(results[0].shape)}, expected {(B, T)}")
     for b in some(B, 6):
@@ -339,13 +344,14 @@ def draw_interp(case: Case, draw: Draw) -> Arguments:
 
 
 def check_interp(case: Case, args: Arguments, results: list[Any], exact: bool) -> float:
-    B, S, T = case.sizes
+    B, _, T = case.sizes
     x, xp, fp, got = (y.reshape(B, -1) for y in (*args, results[0]))
     shaped(got, (B, T), case.dtype)
     error, at_most = 0.0, tolerance(case.dtype, 4 * float(fp.abs().max()))
     for b in some(B, 6):
-        row = (numpy(y[b].double()) for y in (x, xp, fp))
-        error = max(error, close(numpy(got[b].double()), np.interp(*row), at_most))
+        at, known, values = (numpy(y[b].double()) for y in (x, xp, fp))
+        expected = np.interp(at, known, values)
+        error = max(error, close(numpy(got[b].double()), expected, at_most))
     finite(got)
     return error
 
@@ -359,17 +365,16 @@ def curves(case: Case) -> Call:
 
 def floor_curves(case: Case, args: Arguments) -> int:
     if case.variant in REDUCTIONS:  # of all samples
-        data, src, tgt = args
+        data, _, tgt = args
         return size(*args) + tgt.numel() * data.shape[2] * data.element_size()
     return floor_resample(case, args, reach=2 if case.variant == "akima" else 1)
 
 
 def check_curves(case: Case, args: Arguments, results: list[Any], exact: bool) -> float:
     """By the Numba kernels, which define the result."""
-    data, src, tgt = args
     B, _, T, D = case.sizes
     shaped(results[0], (B, T, D), case.dtype)
-    rows, error = some(B, 2), 0.0
+    rows = some(B, 2)
     expected = resample_trajectories(
         *(numpy(x[rows]) for x in args), method=case.variant, backend="numba"
     )

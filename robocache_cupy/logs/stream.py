@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import importlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .._table import html_table, text_table
+from .timing import timing
 
 
 class LogError(Exception):
@@ -71,6 +76,12 @@ class Stream:
     def __len__(self) -> int:
         return len(self.times)
 
+    def __repr__(self) -> str:
+        return _text([self])
+
+    def _repr_html_(self) -> str:
+        return _html([self])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (n, *F) of all the samples."""
@@ -122,6 +133,43 @@ class Log:
     streams: Mapping[str, Stream]
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return "\n".join([self._title(), _text(self.streams.values())])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._title())}</p>{_html(self.streams.values())}"
+
+    def _title(self) -> str:
+        out = f", {len(self.skipped)} left out: see .skipped" if self.skipped else ""
+        return f"{self.path} ({self.format}{out})"
+
+
+_HEADINGS = ("stream", "kind", "dtype", "shape", "samples", "seconds", "Hz", "longest gap ms",
+             "latency ms", "unit")  # fmt: skip
+_LEFT = 3  # columns of words
+
+
+def _text(streams: Iterable[Stream]) -> str:
+    return text_table(_HEADINGS, map(_cells, streams), left=_LEFT)
+
+
+def _html(streams: Iterable[Stream]) -> str:
+    return html_table(_HEADINGS, map(_cells, streams), left=_LEFT)
+
+
+def _cells(stream: Stream) -> tuple[str, ...]:
+    clock = timing(stream.times)
+    known = stream.times[stream.times != np.iinfo(np.int64).min]  # NaT
+    seconds = (int(known.max()) - int(known.min())) / 1e9 if len(known) else math.nan
+    figures = (
+        f"{x:{form}}" if math.isfinite(x) else "-"
+        for x, form in ((seconds, ".3f"), (clock.rate, ".2f"), (clock.longest_gap, ".1f"))
+    )
+    return (
+        stream.name, stream.kind, stream.dtype.name, "x".join(map(str, stream.shape[1:])) or "-",
+        str(len(stream)), *figures, f"{1e3 * stream.latency:.6g}", stream.unit or "-",
+    )  # fmt: skip
 
 
 class Progress(Protocol):

@@ -8,8 +8,11 @@ from typing import Any
 def hermite(y0: Any, y1: Any, d0: Any, d1: Any, h: Any, w: Any) -> Any:
     """The cubic with these values and slopes, at w of the way; beyond the ends it holds."""
     u = 1 - w
-    return (1 + 2 * w) * u * u * y0 + w * u * u * h * d0 + w * w * (3 - 2 * w) * y1 - (
-        w * w * u * h * d1
+    return (
+        (1 + 2 * w) * u * u * y0
+        + w * u * u * h * d0
+        + w * w * (3 - 2 * w) * y1
+        - (w * w * u * h * d1)
     )
 
 

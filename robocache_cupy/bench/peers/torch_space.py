@@ -99,10 +99,8 @@ def unprojected(case: Case, depth: Any, poses: Any) -> Any:
     x = z * ((torch.arange(W, device=z.device) - cx) / fx)
     y = z * ((torch.arange(H, device=z.device)[:, None] - cy) / fy)
     at = poses[:, :, None, None]
-    return torch.stack(
-        [at[..., i, 0] * x + at[..., i, 1] * y + at[..., i, 2] * z + at[..., i, 3] for i in range(3)],
-        -1,
-    )  # fmt: skip
+    rows = [at[..., i, 0] * x + at[..., i, 1] * y + at[..., i, 2] * z for i in range(3)]
+    return torch.stack([row + at[..., i, 3] for i, row in enumerate(rows)], -1)
 
 
 def depth_to_points(case: Case) -> Call:
@@ -176,7 +174,7 @@ def crop_and_sample(case: Case, step: Call = step) -> Call:
 def voxelize_sparse(case: Case) -> Call:
     import torch
 
-    B, N, G = case.sizes
+    B, _, G = case.sizes
 
     @syncs
     def call(points: Any) -> Any:
@@ -197,7 +195,7 @@ def voxelize_sparse(case: Case) -> Call:
 def voxel_downsample(case: Case) -> Call:
     import torch
 
-    B, N, G = case.sizes
+    B, _, G = case.sizes
 
     @syncs
     def call(points: Any) -> Any:
