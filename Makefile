@@ -1,5 +1,5 @@
-# `make demo` aligns and voxelizes the bundled log; `make test` runs the tests. Both make .venv when
-# it is missing.
+# `make demo` aligns and voxelizes the bundled log; `make test` runs the tests, `make bench`
+# times the ops and `make profile` looks into their kernels. All make .venv when it is missing.
 # A fresh machine needs Python 3.10 or newer with its venv module, and g++ for one lane of the tests.
 # Where there is an NVIDIA GPU, demo installs the CuPy that suits its driver.
 
@@ -8,7 +8,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench profile clean
 
 demo: $(VENV)/.demo
 	$(BIN)/robocache align -o aligned.npz --plot aligned.png
@@ -22,6 +22,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# ARGS="resample --quick --save run.json", and so on.
+bench: $(VENV)/.test
+	$(BIN)/robocache bench $(ARGS)
+
+profile: $(VENV)/.test
+	$(BIN)/python -m robocache_cupy.bench.profile $(ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

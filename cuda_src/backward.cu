@@ -1,5 +1,5 @@
-// The gradients of resampling and of windows. What each kernel computes is defined by the function of
-// the same name and parameters in robocache_cupy/_cpu/backward.py.
+// The gradients of resampling and of windows. What each kernel computes is defined by the function
+// of the same name and parameters in robocache_cupy/_cpu/backward.py.
 
 #include "episode.cuh"
 #include "locate.cuh"
@@ -191,44 +191,6 @@ __device__ __forceinline__ C share_of(int64 share, bool leads, C w) {
     return leads ? 1 - c : c;
 }
 
-// Sample s of row b, of n there; outside the rows n is 0.
-struct Sample {
-    int64 b, s, n;
-};
-
-__device__ __forceinline__ Sample place_of(int64 item, int64 S, int64 B, const void* lengths,
-                                           const void* offsets, int64 lengths_width,
-                                           int64 offsets_width, int64 one_row) {
-    const int64 b = row_of_sample(one_row ? nullptr : offsets, offsets_width, S, B, item);
-    const bool packed = offsets && !one_row;
-    Sample place{b, packed ? item : item - b * S, S};
-    const int64 r = one_row ? 0 : b;
-    if (offsets) {
-        place.n = 0;
-        if (b >= 0 && b < B) {
-            const int64 first = clamp(load<int64>(offsets, offsets_width, r), 0, S);
-            place.n = clamp(load<int64>(offsets, offsets_width, r + 1) - first, 0, S - first);
-            place.s -= first;
-        }
-    } else if (lengths) {
-        place.n = clamp(load<int64>(lengths, lengths_width, r), 0, S);
-    }
-    if (place.s < 0) place.n = 0;
-    return place;
-}
-
-// What a target of weight w gives to a sample that leads its span, or does not.
-template <typename C>
-__device__ __forceinline__ C share_of(int64 share, bool leads, C w) {
-    if (share == EVEN) return w;
-    if (share == LINE) return leads ? 1 - w : w;
-    const C v = 1 - w, ww = w * w;
-    if (share == RISE) return leads ? w * (v * v) : (C)0;
-    if (share == FALL) return leads ? (C)0 : -(ww * v);
-    const C c = ww * ((C)3 - (C)2 * w);
-    return leads ? 1 - c : c;
-}
-
 // The targets [begin, end) of a sample between the two phases of a block.
 struct Run {
     int64 targets, grad;  // where those of the row start
@@ -355,9 +317,10 @@ __device__ __forceinline__ Partials<C> akima_by(C m1, C m2, C m3, C m4, bool mod
         b1 = b1 + down;
     }
     const C total = a + b;
-    const C largest = larger(larger(magnitude(m1), magnitude(m2)), larger(magnitude(m3), magnitude(m4)));
-    if (total <= equal * largest || total == 0) {
-        const C end = modified || total == 0 ? (C)0 : half;
+    const C largest = larger(larger(magnitude(m1), magnitude(m2)),
+                             larger(magnitude(m3), magnitude(m4)));
+    if (total <= equal * largest) {
+        const C end = modified ? (C)0 : half;
         return {end, 0, 0, end};
     }
     const C slope = (a * m2 + b * m3) / total;
@@ -450,7 +413,7 @@ __global__ void __launch_bounds__(256, 2) slopes(
                                      ticks);
         const int64 start = place.b * data_row + row.first * data_step + d;
         // The interval that begins with sample k: its length, and its slope.
-        W last;  // the stamp of the sample at its end
+        W last = 0;  // the stamp of the sample at its end
         C held = 0;
         bool began = false;
         const auto next = [&](int64 k, C& h, C& m) {
@@ -489,12 +452,11 @@ __global__ void __launch_bounds__(256, 2) slopes(
                 if (rise != 0) by = by + rise * h3;
                 if (fall != 0) by = by + fall * h2;
                 if (by != 0) {
-                    const Partials<C> p =
-                        slope_by<C>(method, h1, h2, h3, h4, m1, m2, m3, m4);
-                    if (j < 2)
-                        before = before + by * (j == -2 ? p.p4 : j == -1 ? p.p3 : j == 0 ? p.p2 : p.p1);
-                    if (j > -2)
-                        after = after + by * (j == -1 ? p.p4 : j == 0 ? p.p3 : j == 1 ? p.p2 : p.p1);
+                    const Partials<C> p = slope_by<C>(method, h1, h2, h3, h4, m1, m2, m3, m4);
+                    const C to_before = j == -2 ? p.p4 : j == -1 ? p.p3 : j == 0 ? p.p2 : p.p1;
+                    const C to_after = j == -1 ? p.p4 : j == 0 ? p.p3 : j == 1 ? p.p2 : p.p1;
+                    if (j < 2) before = before + by * to_before;
+                    if (j > -2) after = after + by * to_after;
                 }
             }
             h1 = h2;

@@ -33,7 +33,9 @@ from .windows import Windows, sample_windows
 if TYPE_CHECKING:
     from . import config as config
     from . import health as health
+    from . import logs as logs
     from . import metrics as metrics
+    from . import viz as viz
     from .config import get_config
     from .health import check_installation, health_check, print_health_check, self_test
     from .metrics import (
@@ -110,24 +112,28 @@ _LATER = {  # what a call of an op does without is imported when it is asked for
     "get_metrics": "metrics",
     "health": "",
     "health_check": "health",
+    "logs": "",
     "metrics": "",
     "print_health_check": "health",
     "print_metrics": "metrics",
     "reset_metrics": "metrics",
     "self_test": "health",
+    "viz": "",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_LATER[name] or name}", __name__)
-    value = globals()[name] = getattr(module, name) if _LATER[name] else module
-    return value
+if not TYPE_CHECKING:  # to a type checker it would say that any name is here
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_LATER[name] or name}", __name__)
+        value = globals()[name] = getattr(module, name) if _LATER[name] else module
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*__all__, *(name for name, module in _LATER.items() if not module)})
 
 
 if any(name.startswith("ROBOCACHE_") for name in os.environ):

@@ -77,7 +77,7 @@ def _through(
     from .normalize import _normalize
 
     slope, free, bounded = _parts(normalization)
-    options = {"out": None, "backend": backend}
+    options: dict[str, Any] = {"out": None, "backend": backend}
     scaled = _normalize(g, normalization=slope, dtype=dtype, **options)
     if not bounded:
         return scaled
@@ -150,17 +150,6 @@ def _rotation_of(c: Columns) -> Rotation:
     return Rotation(kind, not c.flags & LONG_WAY, bool(c.flags & NLERP), bool(c.flags & CANONICAL))
 
 
-def _rotation_gradient(what: str) -> Callable[..., Any]:
-    try:
-        from ._rotation_gradient import rotation_gradient
-    except ImportError:
-        raise RuntimeError(
-            f"{what} has no gradient by columns that are rotations: give their columns in a call "
-            "of their own, with detached data"
-        ) from None
-    return rotation_gradient
-
-
 def _stream(
     what: str,
     g: Any,
@@ -177,12 +166,15 @@ def _stream(
     unnormalised: Callable[[str], Any],
     offsets: Any,
     dtype_of_values: str,
+    grid: Any = None,
     **options: Any,
 ) -> Any:
     """The gradient by the data of a stream, of that by its values [rows, T, *features].
 
-    `unnormalised` makes the values of a dtype without normalising them.
+    `unnormalised` makes the values of a dtype without normalising them. `grid` are the times of
+    a grid that begins in each row at a time of its own.
     """
+    from ._rotation_gradient import rotation_gradient
     from .backward import resample_backward
 
     xp = namespace(g)
@@ -222,11 +214,11 @@ def _stream(
         return resample_backward(g, src_times, tgt_times, data=own, method=way, **common)
 
     def turned(g: Any, c: Columns, at: Any) -> Any:
-        gradient = _rotation_gradient(what)
-        return gradient(
-            g, flat[..., at], src_times, tgt_times, rotation=_rotation_of(c), method=c.method,
-            **common,
-        )  # fmt: skip
+        on = common if grid is None else {**common, "hz": None, "t_start": None}
+        times = tgt_times if grid is None else xp.reshape(grid, (-1, T))
+        return rotation_gradient(
+            g, flat[..., at], src_times, times, rotation=_rotation_of(c), method=c.method, **on
+        )
 
     masked = normalization is not None and normalization.mask is not None
     by_data = _by_columns(g, raw, columns, masked, plain, turned)
@@ -296,9 +288,10 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
         lead = 1 + (offsets is None and has_batch_axis(data, times, several))
         features.append(tuple(data.shape[lead:]))
     starts = np.cumsum([0, *map(_size, features)]).tolist()
+    of_streams = [grads[0]] * count if a["concat"] else grads[:count]
     lead_g = next(
         g.shape[: len(g.shape) - (1 if a["concat"] else len(f))]
-        for g, f in zip(grads if not a["concat"] else grads[:1] * count, features, strict=False)
+        for g, f in zip(of_streams, features, strict=True)
         if g is not None
     )
     rows, T = (lead_g[0] if len(lead_g) == 2 else 1), lead_g[-1]
@@ -311,6 +304,7 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
     for options, f in zip(streams, features, strict=True):
         columns = columns_of("data", f, options.method, options.rotation, "linear")
         reduced = reduced or any(METHODS[c.method] >= METHODS["mean"] for c in columns)
+    grid = None
     if tgt_times is None and t_start is None:
         empty = [
             x if i % _PER_STREAM or not features[i // _PER_STREAM] else x[..., :0]
@@ -323,11 +317,11 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
         if reduced:  # the outermost intervals are those of a grid that goes on
             t_start = namespace(grid).reshape(grid, (rows, T))[:, 0]
         else:
-            tgt_times, hz = grid, None
+            tgt_times, hz, grid = grid, None, None
 
     found = {}
     for i, ((data, times, lengths, offsets), x) in enumerate(zip(own, given, strict=True)):
-        g = grads[0] if a["concat"] else grads[i] if i < len(grads) else None
+        g = of_streams[i]
         if g is None or _name(data) not in FLOATS:
             continue
         if a["concat"]:
@@ -346,7 +340,7 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
             tgt_times, rows=rows, T=T, method=options.method, rotation=options.rotation,
             normalize=options.normalize, unnormalised=unnormalised, dtype_of_values=_name(g),
             lengths=lengths, offsets=offsets, tgt_lengths=tgt_lengths, hz=hz, t_start=t_start,
-            time_unit=a["time_unit"], assume_sorted=True, backend=a["backend"],
+            grid=grid, time_unit=a["time_unit"], assume_sorted=True, backend=a["backend"],
             **{name: getattr(x, name) for name in _TIMING if name not in ("lengths", "offsets")},
         )  # fmt: skip
     return found
@@ -356,73 +350,72 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
 
 
 def windows_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    output = 0
+    for i, (key, data) in enumerate(zip(arguments["keys"], arguments["arrays"], strict=False)):
+        g = grads[output]
+        if g is not None and _name(data) in FLOATS:
+            found[i] = _window(arguments, i, output, g)
+        output += 1 + (key.deltas is not None)
+    return found
+
+
+def _window(a: dict[str, Any], i: int, output: int, g: Any) -> Any:
+    """The gradient by the data of a key."""
     from .backward import _windows_backward
     from .windows import _sample_windows
 
-    a = arguments
     keys, arrays, numbers = a["keys"], a["arrays"], a["numbers"]
     count, clocks, episodes = len(keys), a["clocks"], a["episodes"]
-    anchors, anchor_times, anchor_episode = arrays[count + clocks + episodes :]
-    found: dict[int, Any] = {}
-    output = 0
-    for i, (key, data) in enumerate(zip(keys, arrays[:count], strict=True)):
-        position, output = output, output + 1 + (key.deltas is not None)
-        g = grads[position]
-        if g is None or _name(data) not in FLOATS:
-            continue
-        xp = namespace(g)
-        what = f"sample_windows of {a['names'][i]}"
-        times = arrays[count + min(i, clocks - 1)] if clocks else None
-        offsets = arrays[count + clocks + min(i, episodes - 1)]
-        latency, tolerance, max_gap = (numbers[i] if i < len(numbers) else None) or (None,) * 3
-        features = tuple(data.shape[1:])
-        D, A = _size(features), g.shape[0]
-        W = 1 if key.deltas is None else len(key.deltas)
-        columns = columns_of("data", features, key.method, key.rotation, "linear")
-        if times is None:
-            columns = [c._replace(method="nearest") for c in columns]
-        _check_methods(what, columns)
-        normalization = as_normalization(key.normalize)
-        g = raw = xp.reshape(g, (A, W, D))
-        compute = weight_dtype(_name(data), _name(g))
-        if normalization is not None:
+    key, data, what = keys[i], arrays[i], f"sample_windows of {a['names'][i]}"
+    of_windows = (
+        arrays[count + min(i, clocks - 1)] if clocks else None,
+        arrays[count + clocks + min(i, episodes - 1)],
+        *arrays[count + clocks + episodes :],
+    )
+    latency, tolerance, max_gap = (numbers[i] if i < len(numbers) else None) or (None,) * 3
+    xp = namespace(g)
+    features = tuple(data.shape[1:])
+    N, D, A = data.shape[0], _size(features), g.shape[0]
+    W = 1 if key.deltas is None else len(key.deltas)
+    columns = columns_of("data", features, key.method, key.rotation, "linear")
+    if not clocks:
+        columns = [c._replace(method="nearest") for c in columns]
+    _check_methods(what, columns)
+    normalization = as_normalization(key.normalize)
+    compute = weight_dtype(_name(data), _name(g))
+    shaped = (A, W, *(features or (1,)))
 
-            def unnormalised(i: int = i, position: int = position, to: str = compute) -> Any:
-                plain = tuple(k._replace(normalize=None) for k in keys)
-                result = _sample_windows(**{**a, "keys": plain, "dtype": to})
-                return result[position] if isinstance(result, tuple) else result
+    def unnormalised() -> Any:
+        plain = tuple(k._replace(normalize=None) for k in keys)
+        result = _sample_windows(**{**a, "keys": plain, "dtype": compute})
+        return xp.reshape(result[output] if isinstance(result, tuple) else result, shaped)
 
-            shaped = (A, W, *(features or (1,)))
-            g = _through(
-                normalization, xp.reshape(raw, shaped),
-                lambda f=unnormalised, s=shaped, xp=xp: xp.reshape(f(), s), compute, a["backend"],
-            )  # fmt: skip
-            g = xp.reshape(g, (A, W, D))
-        flat = xp.reshape(data, (data.shape[0], D))
+    g = raw = xp.reshape(g, (A, W, D))
+    if normalization is not None:
+        g = _through(normalization, xp.reshape(raw, shaped), unnormalised, compute, a["backend"])
+        g = xp.reshape(g, (A, W, D))
 
-        def plain_(g: Any, way: str, at: Any, data: Any = flat, key: Any = key, of: Any = (
-            times, offsets, anchors, anchor_times, anchor_episode
-        ), late: Any = (latency, tolerance, max_gap)) -> Any:  # fmt: skip
-            own = None
-            if way in NONLINEAR:
-                own = data if at is None else data[..., at]
-            return _windows_backward(
-                g, own, *of, samples=data.shape[0], deltas=key.deltas, fps=a["fps"], method=way,
-                pad=key.pad, latency=late[0], tolerance=late[1], max_gap=late[2],
-                time_unit=a["time_unit"], dtype=_name(data), backend=a["backend"],
-            )  # fmt: skip
+    def plain(g: Any, way: str, at: Any) -> Any:
+        own = None
+        if way in NONLINEAR:
+            own = xp.reshape(data, (N, D))
+            own = own if at is None else own[..., at]
+        return _windows_backward(
+            g, own, *of_windows, samples=N, deltas=key.deltas, fps=a["fps"], method=way,
+            pad=key.pad, latency=latency, tolerance=tolerance, max_gap=max_gap,
+            time_unit=a["time_unit"], dtype=_name(data), backend=a["backend"],
+        )  # fmt: skip
 
-        def turned(g: Any, c: Columns, at: Any, what: str = what, plain: Any = plain_) -> Any:
-            if clocks or _rotation_of(c).canonical:
-                raise RuntimeError(
-                    f"{what} has no gradient by columns that are rotations: detach its data"
-                )
-            return plain(g, c.method, at)
+    def turned(g: Any, c: Columns, at: Any) -> Any:
+        if clocks or _rotation_of(c).canonical:
+            raise RuntimeError(
+                f"{what} has no gradient by columns that are rotations: detach its data"
+            )
+        return plain(g, c.method, at)
 
-        masked = normalization is not None and normalization.mask is not None
-        by_data = _by_columns(g, raw, columns, masked, plain_, turned)
-        found[i] = xp.reshape(by_data, data.shape)
-    return found
+    masked = normalization is not None and normalization.mask is not None
+    return xp.reshape(_by_columns(g, raw, columns, masked, plain, turned), data.shape)
 
 
 # --------------------------------------------------------------------- of the gradients themselves

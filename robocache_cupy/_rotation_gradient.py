@@ -103,7 +103,7 @@ def rotation_gradient(
     xp = namespace(grad)
 
     def per_target(x: Any) -> Any:
-        return xp.broadcast_to(xp.reshape(x, (-1, T)), tuple(grad.shape[:2]))
+        return xp.broadcast_to(x, tuple(grad.shape[:2]))
 
     return rotation_backward(
         grad, data, per_target(found.index), per_target(found.weight), rotation=rotation,
@@ -121,7 +121,7 @@ def _once(grads: Sequence[Any], arguments: dict[str, Any]) -> Mapping[str, Any]:
     )
 
 
-@op(gradient=_once, by=("grad", "data"))
+@op(gradient=_once, by=("grad", "data", "weight"))
 def rotation_backward(
     grad: Array,
     data: Array,
@@ -231,7 +231,7 @@ def rotation_backward(
     first, disorder = Out((B, T), "int32"), Out((B,), "int32")
     offsets_width = 8 if offsets is None else width(offsets.dtype)
     launches = [
-        Launch(_order, (), (index, first, disorder), (T,), items=B, weight=T,
+        Launch(_order, (), (index, first, disorder), (T, B), items=B, weight=T,
                blocks=max(1, min(B, _BLOCKS)), threads=_THREADS)
     ]  # fmt: skip
     for part in columns_of("data", features, "linear", rotation, "linear") if D else []:
@@ -307,10 +307,7 @@ def _summed(x: Any, like: Any) -> Any:
     axes = [
         i for i, n in enumerate(x.shape) if i < extra or (like.shape[i - extra] == 1 and n != 1)
     ]
-    xp = namespace(x)
-    single = dtype_name(x.dtype) in ("float16", "bfloat16")
-    total = (xp.asarray(x, dtype=xp.float32) if single else x).sum(tuple(axes))
-    return xp.reshape(xp.asarray(total, dtype=x.dtype), tuple(like.shape))
+    return namespace(x).reshape(x.sum(tuple(axes)), tuple(like.shape))
 
 
 @op(gradient=_once, by=("grad", "q0", "q1", "t"))

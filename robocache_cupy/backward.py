@@ -271,13 +271,14 @@ def resample_backward(
     values = Out((*((B, S) if batched and not packed else (S,)), *grad.shape[lead:]), result)
     spans = (None, order, lengths, offsets, begins, ends, weights, disorder)
     sized = (items, S, B, T, D, *rows_as[4:6], int(one_row))
+    at = steps(grad, lead)
     if name not in CURVES:
-        launches.append(_collecting(grad, lead, spans, values, sized, SHARES[name][0]))
+        launches.append(_collecting(grad, at, spans, values, sized, SHARES[name][0]))
         return Plan({"values": values}, launches, scratch)
     made = [Out((items * D,), compute) for _ in SHARES[name]]
     spans = (None, None, *spans[2:])
     launches += [
-        _collecting(grad, lead, spans, out, sized, share)
+        _collecting(grad, at, spans, out, sized, share)
         for out, share in zip(made, SHARES[name], strict=True)
     ]
     place = (
@@ -304,11 +305,17 @@ def resample_backward(
 
 
 def _collecting(
-    grad: Meta, lead: int, spans: tuple[Any, ...], out: Out, sized: tuple[int, ...], share: int
+    grad: Meta,
+    at: tuple[int, int],
+    spans: tuple[Any, ...],
+    out: Out,
+    sized: tuple[int, ...],
+    share: int,
 ) -> Launch:
-    """Gather the shares of the targets in each sample."""
+    """Gather the shares of the targets in each sample. `at`: elements from row to row of grad, and
+    from target to target."""
     items, S, B, T, D = sized[:5]
-    grad_row, grad_step = steps(grad, lead)
+    grad_row, grad_step = at
     vector = _vector(grad.dtype, out.dtype)
     if (
         D % vector
@@ -487,13 +494,13 @@ def _windows_backward(
     values = Out((N, D), result)
     spans = (order, None, None, None, *sorted_, disorder)
     sized = (N, N, 1, T, D, 8, 8, 0)
-    rows = grad._replace(shape=(T, D), strides=(D, 1))
+    at = (T * D, D)
     if method not in CURVES:
-        launches.append(_collecting(rows, 1, spans, values, sized, SHARES[method][0]))
+        launches.append(_collecting(grad, at, spans, values, sized, SHARES[method][0]))
         return Plan({"values": values}, launches, scratch)
     made = [Out((N * D,), compute) for _ in SHARES[method]]
     launches += [
-        _collecting(rows, 1, spans, out, sized, share)
+        _collecting(grad, at, spans, out, sized, share)
         for out, share in zip(made, SHARES[method], strict=True)
     ]
     place = (0, 0)

@@ -231,6 +231,15 @@ def _apply() -> None:
         logger.removeHandler(_stderr)
 
 
+def _in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def _audible(record: logging.LogRecord) -> bool:
     """The logger has the lowest level that any thread wants: is this one's as low?"""
     level = getattr(logging, get_config().log_level)

@@ -34,7 +34,7 @@ def crop_and_sample(
     method: str = "fps",
     voxel_size: Any = None,
     features: Array | None = None,
-    seed: int = 0,
+    seed: int | np.random.Generator | None = 0,
     start: Any = "first",
     lengths: HostArray | None = None,
     mask: Array | None = None,
@@ -61,9 +61,10 @@ def crop_and_sample(
         Of ``method="voxel"``; voxels begin at the lower corner of the box.
     features : array [B, N, C] or [N, C], optional
         What belongs to the points, such as colours, to be taken along.
-    seed : int
-        Of the random methods: the same seed draws the same points, on CPU and GPU. Clouds of a
-        batch are drawn independently.
+    seed : int or numpy.random.Generator, optional
+        Of the random methods: the same integer draws the same points, on CPU and GPU. A generator
+        goes on from where it is, and None draws other points at every call. Clouds of a batch are
+        drawn independently.
     start : {"first", "centroid"}, int, or integer array [B]
         Where ``fps`` begins, as in `farthest_point_sample`.
     lengths : integers [B], optional
@@ -79,8 +80,9 @@ def crop_and_sample(
     Returns
     -------
     Samples
-        A named tuple: ``indices``, int64 [B, K], -1 where no point was left; ``points``
-        [B, K, 3]; and ``features`` [B, K, C] where they were given. Without B for one cloud.
+        A named tuple: ``indices``, int64 [B, K] (int32 in JAX without x64), -1 where no point was
+        left; ``points`` [B, K, 3]; and ``features`` [B, K, C] where they were given. Without B for
+        one cloud.
 
     Raises
     ------
@@ -107,6 +109,8 @@ def crop_and_sample(
         raise ValueError(f"voxel_size is given, which method={method!r} does not take")
     if method != "fps" and not (isinstance(start, str) and start == "first"):
         raise ValueError(f"start is given, which method={method!r} does not take")
+    if seed is None or isinstance(seed, np.random.Generator):
+        seed = int(np.random.default_rng(seed).integers(2**63))
     return _crop_and_sample(
         points, num_samples, box, features=features, lengths=lengths, mask=mask, method=method,
         cells=cells, voxel_size=0.0 if voxel_size is None else voxel_size, seed=seed, start=start,

@@ -58,6 +58,14 @@ rotation, normalize
         As in `resample_trajectories`.
     name : str, optional
         The key of its result, where streams come as a sequence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import robocache_cupy as rc
+    >>> grip = rc.Stream(np.array([[0.0], [1.0]]), np.array([0.0, 0.1]), method="previous")
+    >>> rc.fuse_multimodal([grip], tgt_times=np.array([0.05, 0.1])).T
+    array([[0., 1.]])
     """
 
     data: Any
@@ -78,7 +86,32 @@ rotation, normalize
 
 
 class Fused(NamedTuple):
-    """What `fuse_multimodal` returns when more than values is asked for; the rest is None."""
+    """What `fuse_multimodal` returns when more than values is asked for; the rest is None.
+
+    Attributes
+    ----------
+    values : array [B, T, D], or dict of arrays [B, T, *F]
+        The streams side by side, or each under its key with ``layout="dict"``; without B for
+        streams without it.
+    valid : bool array [B, T, number of streams], or dict of arrays [B, T], or None
+        True means real.
+    layout : dict of slice, or None
+        The columns of each stream in `values`.
+    times : array [T] or [B, T], or None
+        The points in time that ``hz=`` stands for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import robocache_cupy as rc
+    >>> times = np.arange(3.0)
+    >>> fused = rc.fuse_multimodal(
+    ...     {"pose": (np.ones((3, 7)), times), "force": (np.ones((3, 2)), times)},
+    ...     tgt_times=times, return_layout=True,
+    ... )
+    >>> fused.values.shape, fused.layout, fused.valid
+    ((3, 9), {'pose': slice(0, 7, None), 'force': slice(7, 9, None)}, None)
+    """
 
     values: Any
     valid: Any = None
@@ -387,6 +420,8 @@ def fuse_multimodal(
         Sensors by name, or one after another: `Stream`, or ``(data, times)``. Rows of the batch
         must agree in number or be one, which then serves all. Also taken is
         ``fuse_multimodal(d1, t1, d2, t2, ..., target_times)``.
+    *more : arrays
+        The target times, or with arrays instead of `streams` the rest of them, as above.
     tgt_times : array, optional
         Times to resample at, ``[B, T]`` or ``[T]``; also the second positional argument.
     hz, t_start, num, union : per second; time; int; bool

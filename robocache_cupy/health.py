@@ -42,16 +42,16 @@ _SMALL = ("asof_index", "resample_trajectories", "voxelize_occupancy")  # quick 
 class Check(NamedTuple):
     """One thing that was looked at."""
 
-    name: str
+    name: str  #: what was looked at
     status: str  #: "ok", "warn" or "fail"
-    found: str
+    found: str  #: what is there, such as a version
     advice: str = ""  #: what to do about it; nothing where the status is "ok"
 
 
 class Installation(NamedTuple):
     """What the package runs on. It prints as a table."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...]  #: in the order of the table
 
     @property
     def status(self) -> str:
@@ -69,7 +69,7 @@ class Health(NamedTuple):
     """Whether the package works here. It prints as a table."""
 
     status: str  #: "healthy", "degraded" or "critical"
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...]  #: in the order of the table
 
     def __repr__(self) -> str:
         return f"{self.status}\n{text_table(_HEADINGS, self.checks, left=4)}"
@@ -81,9 +81,9 @@ class Health(NamedTuple):
 class Call(NamedTuple):
     """A small call of one op."""
 
-    op: str
-    backend: str
-    ok: bool
+    op: str  #: its name
+    backend: str  #: "cuda" or "numba"
+    ok: bool  #: was the result what it must be?
     seconds: float  #: most of which is compilation, if it is the first ever
     error: str  #: what went wrong
 
@@ -91,7 +91,7 @@ class Call(NamedTuple):
 class SelfTest(NamedTuple):
     """A small call of every op on every backend. It prints as a table."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[Call, ...]  #: of each op on each backend
 
     @property
     def ok(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core.array import ArrayLike, as_numpy
+from ._core.array import HostArray, as_numpy
 from ._core.check import one_of
 from ._core.time import Clock, clock_of, duration
 from .timing import missing, stamps_of
@@ -48,10 +48,10 @@ class _Motion(NamedTuple):
 
 
 def estimate_latency(
-    x: ArrayLike,
-    tx: ArrayLike,
-    y: ArrayLike,
-    ty: ArrayLike,
+    x: HostArray,
+    tx: HostArray,
+    y: HostArray,
+    ty: HostArray,
     max_lag: float,
     *,
     window: float = 0.1,

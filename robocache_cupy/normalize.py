@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ._core.array import Array, ArrayLike, as_numpy, dtype_name
+from ._core.array import Array, ArrayLike, HostArray, as_numpy, dtype_name
 from ._core.check import NotDense, dtype_of, inner, one_of
 from ._core.kernel import Const, Kernel, Launch, Out
 from ._core.plan import Constant, Plan, op
@@ -55,6 +55,13 @@ class Normalization(Constant):
         statistics per step, or [C, 1, 1] for those of channels that come first.
     mask : numpy.ndarray or None
         bool, of the same shape: False where a column stays as it is.
+
+    Examples
+    --------
+    >>> import robocache_cupy as rc
+    >>> made = rc.normalization({"min": [0.0, -1.0], "max": [2.0, 1.0]}, "min_max")
+    >>> made.shift, made.scale, made.offset
+    (array([ 0., -1.]), array([1., 1.]), array([-1., -1.]))
     """
 
     shift: np.ndarray
@@ -451,7 +458,7 @@ def _ranged(lo: Any, hi: Any, convention: str, eps: float, min_range: float) -> 
     return there, back, still | (hi == lo)
 
 
-def compute_stats(x: ArrayLike, *, axis: int | tuple[int, ...] | None = None) -> dict[str, Any]:
+def compute_stats(x: HostArray, *, axis: int | tuple[int, ...] | None = None) -> dict[str, Any]:
     """The statistics of data, under the names of LeRobot's ``meta/stats.json``.
 
     Computed in float64 by NumPy on the host.
@@ -470,6 +477,11 @@ def compute_stats(x: ArrayLike, *, axis: int | tuple[int, ...] | None = None) ->
         ``mean``, ``std`` (of the population), ``min``, ``max``, ``q01``, ``q10``, ``q50``, ``q90``,
         ``q99`` (with linear interpolation): numpy.ndarray; ``count``: [1], how many numbers each
         is made of.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what came and what was expected.
 
     Examples
     --------

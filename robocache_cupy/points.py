@@ -81,7 +81,7 @@ def farthest_point_sample(
 
     Returns
     -------
-    int64 array [B, K], or [K] for one cloud
+    int64 array [B, K], or [K] for one cloud (int32 in JAX without x64)
         Indices into the cloud. None comes twice, and when no point is left, or `radius` says so,
         the rest is -1.
     Samples

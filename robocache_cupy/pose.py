@@ -90,6 +90,9 @@ def slerp(
     ``atan2(|q1 - (q0.q1) q0|, q0.q1)``, which is precise for close and for opposite rotations
     where the arc cosine is not. Within 1e-13 degrees of SciPy in float64.
 
+    In PyTorch and JAX it has gradients by `q0`, `q1` and an array `t`, with all digits at any angle
+    and 0 where the result is NaN; they are not differentiated a second time.
+
     Examples
     --------
     A third of the way to a quarter turn about z:
@@ -353,6 +356,9 @@ def interpolate_quaternions(
     -----
     The angle comes from atan2, which has all digits at any angle. SciPy's `Slerp` raises beyond
     the ends, where this holds and says so in ``valid``.
+
+    In PyTorch and JAX it has a gradient by `quat`, once. A target whose rotation is undefined gives
+    none.
 
     Examples
     --------

@@ -40,6 +40,11 @@ class TimingReport(NamedTuple):
     Figures that need two different stamps are NaN without them. Positions count from the start of
     the row and are -1 where there is nothing to point at. ``pandas.DataFrame(report._asdict())``
     makes a data frame.
+
+    Examples
+    --------
+    >>> timing_report([0.0, 0.1, 0.2, 0.4]).longest_gap
+    array([200.])
     """
 
     names: tuple[str, ...]  #: of the rows

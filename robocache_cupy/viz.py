@@ -400,8 +400,8 @@ def add_voxels(
     >>> axis = plt.figure().add_subplot(projection="3d")
     >>> set_room(axis, (0, 0, 0), (1, 1, 1))
     >>> mapped = add_voxels(axis, [[0, 0, 0], [1, 1, 0]], 0.5)
-    >>> mapped.get_array()
-    array([0.25, 0.25])
+    >>> mapped.get_array().tolist()
+    [0.25, 0.25]
     """
     art3d = _matplotlib("mpl_toolkits.mplot3d.art3d")
     cm = _matplotlib("matplotlib.cm")

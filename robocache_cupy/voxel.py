@@ -451,6 +451,11 @@ def voxelize_occupancy(
     uint8 array [B, X, Y, Z]
         Without B for points without it.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what came and what was expected.
+
     Examples
     --------
     >>> import numpy as np
@@ -495,6 +500,11 @@ def voxel_indices(
     int32 array [B, N, 3] or [N, 3]
         (-1, -1, -1) for a point that is dropped.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what came and what was expected.
+
     Examples
     --------
     The voxel of a gripper's position, as a label:
@@ -519,7 +529,25 @@ def voxel_indices(
 
 
 class Grid(NamedTuple):
-    """A lattice of voxels: the arguments of `voxelize_point_cloud`."""
+    """A lattice of voxels: the arguments of `voxelize_point_cloud`, made by `grid_from_bounds`.
+
+    Attributes
+    ----------
+    grid_size : three of int
+        The number of voxels along x, y and z.
+    voxel_size : three of float
+        Meters.
+    origin : three of float
+        The corner of voxel (0, 0, 0) with the smallest coordinates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import robocache_cupy as rc
+    >>> lattice = rc.Grid((4, 4, 2), (0.25, 0.25, 0.5), (-0.5, -0.5, 0.0))
+    >>> rc.voxelize_occupancy(np.zeros((1, 3)), *lattice).shape
+    (4, 4, 2)
+    """
 
     grid_size: tuple[int, int, int]
     voxel_size: tuple[float, float, float]
@@ -619,6 +647,11 @@ def voxel_centers(grid_size: Any, voxel_size: Any, origin: Any = 0.0) -> np.ndar
     -------
     float64 array [X, Y, Z, 3]
         ``origin + ((i, j, k) + 0.5) * voxel_size``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what came and what was expected.
 
     Examples
     --------

@@ -45,7 +45,23 @@ _windows = Kernel("windows", "windows", types(), lambda t: WINDOWS.format(t[0], 
 
 
 class Windows(NamedTuple):
-    """What `sample_windows` returns for a single array."""
+    """What `sample_windows` returns for a single array.
+
+    Attributes
+    ----------
+    values : array [B, K, *F]
+        For each anchor a window of K steps.
+    is_pad : bool array [B, K]
+        True where there is no real data: beyond an end of the episode.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import robocache_cupy as rc
+    >>> windows = rc.sample_windows(np.arange(4.0)[:, None], [0, 4], [3], delta_indices=[-1, 0, 1])
+    >>> windows.values[0, :, 0], windows.is_pad[0]
+    (array([2., 3., 3.]), array([False, False,  True]))
+    """
 
     values: Any
     is_pad: Any

@@ -234,7 +234,7 @@ def test_spans_of_ascending_targets_ascend(method, extrapolate, fill_value):
             import ctypes
 
             count = launch.items
-            seen.append(list((ctypes.c_int32 * count).from_address(args[8])))
+            seen.append(list((ctypes.c_int32 * count).from_address(args[11])))
 
     run = Kernel.on_host
     with pytest.MonkeyPatch.context() as patch:
@@ -352,7 +352,14 @@ def test_sizes_of_zero(lib):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"method": "pchip"}, "method is 'pchip', expected one of 'linear'"),
+        ({"method": "max"}, "method is 'max', expected one of 'linear'"),
+        ({"method": "pchip"}, "data is None, which method 'pchip' takes"),
+        ({"method": "akima", "data": np.ones(3, "f4")}, "data has dtype float32, expected float64"),
+        ({"method": "akima", "data": np.ones(2)}, r"data has shape \(2,\), expected \(1, 3\) or"),
+        ({"src_hz": 1.0}, "either src_times or src_hz"),
+        ({"tgt_times": None}, "either tgt_times or hz"),
+        ({"hz": np.ones(2), "tgt_times": None}, "hz is an array"),
+        ({"tgt_lengths": [1, 2]}, r"grad has shape \(2,\), expected \[B, T"),
         ({"method": "mode"}, "method is 'mode'"),
         ({"samples": 4}, r"src_times has shape \(3,\), expected 4 stamps"),
         ({"samples": -1}, "samples is -1"),

@@ -166,7 +166,7 @@ def test_without_variables_nothing_is_imported():
         import sys
         import robocache_cupy
         print([m for m in sys.modules if m.startswith("robocache_cupy.")
-               and m.rpartition(".")[2] in ("config", "metrics", "health", "observe", "_table")])
+               and m.rpartition(".")[2] in ("config", "metrics", "health", "observe")])
         """
     ).stdout
     assert said == "[]\n"

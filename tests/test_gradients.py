@@ -77,8 +77,11 @@ def check(function, x, key=None, *, step=1.0, tolerance=1e-12, seed=0):
              for i, g in enumerate(grads)]  # fmt: skip
     found = op.gradient(grads, arguments)[op.by[0] if key is None else key]
     assert (found.shape, found.dtype) == (x.shape, x.dtype)
-    expected = by_differences(lambda x: [y if g is not None else 0 for y, g in
-                                         zip(values(x), grads, strict=True)], x, grads, step)  # fmt: skip
+
+    def only_values(x):
+        return [0 if g is None else y for y, g in zip(values(x), grads, strict=True)]
+
+    expected = by_differences(only_values, x, grads, step)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * 10)
     assert found.any()
     return found
@@ -221,8 +224,9 @@ def test_one_trajectory(method):
         check(lambda x: rc.resample_trajectories(x, src[0], tgt[0], method=method), data, **step)
     check(lambda x: rc.resample_trajectories(x, src, tgt, method=method), data[None], **step)
     if method not in ("mean", "sum"):
-        check(lambda x: rc.resample_trajectories(x, src[:, :1], tgt[:, :1] * 0 + src[0, 0],
-                                                 method=method), data[None, :1], **step)  # fmt: skip
+        now = src[:, :1]  # sizes of 1, which could be any axis
+        check(lambda x: rc.resample_trajectories(x, now, now, method=method), data[None, :1],
+              **step)  # fmt: skip
 
 
 @pytest.mark.parametrize("method", [*LINEAR, "pchip"])
@@ -311,6 +315,32 @@ def test_what_has_no_gradient(method):
     op, arguments = arguments_of(lambda: rc.resample_trajectories(data, src, tgt, method=method))
     with pytest.raises(RuntimeError, match=f"resample_trajectories of method {method!r} has no"):
         op.gradient([np.ones((1, 4, 2))], arguments)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_rotations_among_the_columns(clip):
+    src, tgt = clocks("float64", 2, 6, 9)
+    data = np.random.default_rng(23).standard_normal((2, 6, 7))
+    options = {"rotation": {"3:7": "quat_xyzw"}, "method": [("0:2", "mean")]}
+    options["normalize"] = rc.normalization(scale=2.0, clip=clip)  # which leaves rotations alone
+    check(lambda x: rc.resample_trajectories(x, src, tgt, **options), data, step=1e-6,
+          tolerance=1e-5)  # fmt: skip
+    pose = {"rotation": "pos_rotvec"}
+    check(lambda x: rc.resample_trajectories(x, src, tgt, **pose), data[..., :6], step=1e-6,
+          tolerance=1e-5)  # fmt: skip
+    stream = rc.Stream(data, src, **options)
+    check(lambda x: rc.fuse_multimodal({"a": stream._replace(data=x)}, hz=2.0), data, 0, step=1e-6,
+          tolerance=1e-5)  # fmt: skip
+    offsets, anchors = np.array([0, 6]), np.array([0, 2, 5])
+    turns = {"rotation": {"3:7": "quat_xyzw"}}
+    check(lambda x: rc.sample_windows(x, offsets, anchors, delta_indices=[0, 1], **turns), data[0],
+          0)  # fmt: skip
+    op, arguments = arguments_of(
+        lambda: rc.sample_windows(data[0], offsets, anchors, delta_timestamps=[0.0, 0.1],
+                                  times=src[0], **turns)
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="sample_windows of data has no gradient by columns"):
+        op.gradient([np.ones((3, 2, 7)), None], arguments)
 
 
 # -------------------------------------------------------------------------------------------- fuse
@@ -452,7 +482,9 @@ def test_normalize_at_and_beyond_the_bounds():
 def test_interp(ends):
     random = np.random.default_rng(17)
     xp = np.cumsum(random.integers(0, 4, 6))
-    for xs, ps, fs in itertools.product(((9,), (2, 9), ()), ((6,), (2, 6)), ((6,), (2, 6), (3, 1, 6))):
+    for xs, ps, fs in itertools.product(
+        ((9,), (2, 9), ()), ((6,), (2, 6)), ((6,), (2, 6), (3, 1, 6))
+    ):
         x = random.integers(-4, 20, xs) / 2
         points = np.broadcast_to(xp, ps).copy()
         fp = random.standard_normal(fs)
@@ -518,5 +550,91 @@ def test_the_gradient_of_the_gradient_of_windows(pad):
         op, arguments = arguments_of(
             lambda options=options: rc.sample_windows(data, offsets, anchors, pad=pad, **options)
         )
-        g = np.random.default_rng(20).standard_normal((3, len([*options.values()][0]), 2))
+        g = np.random.default_rng(20).standard_normal((3, 3 - len(options) // 3, 2))
         check(lambda g, op=op, a=arguments: op.gradient([g, None], a)[0], g)
+
+
+# ----------------------------------------------------------------------------------------- lanes
+
+
+def of_lib(lib, function, x, key, g):
+    """The gradient by x where everything, the gradient it is made of included, is of this library,
+    and the sum of g * function(x) for it to be compared with."""
+
+    def call(x):
+        return function(lib.array(x), lib.array)
+
+    op, arguments = arguments_of(lambda: call(x))
+    with recorded() as calls:
+        call(x)
+    arguments = op.arguments(*calls[0][1:])  # arrays of the host may be NumPy's
+    found = op.gradient([lib.array(g), *[None] * 3], arguments)[op.by[0] if key is None else key]
+    assert type(found) is type(lib.array(x))
+    return lib.numpy(found)
+
+
+SRC, TGT = clocks("float64", 2, 12, 20, seed=3)
+LANES = {
+    **{
+        f"resample-{method}": lambda x, array, method=method: rc.resample_trajectories(
+            x, array(SRC), array(TGT), method=method, extrapolate="extrapolate"
+        )
+        for method in (*LINEAR, *CURVES)
+    },
+    "lengths": lambda x, array: rc.resample_trajectories(
+        x, array(SRC), array(TGT), method="makima", lengths=array(np.array([12, 4])), latency=0.25,
+        tgt_lengths=array(np.array([20, 12])), assume_sorted=False,
+    ),
+    "packed": lambda x, array: rc.resample_trajectories(
+        x[0], array(SRC[0]), array(TGT), method="catmull_rom", offsets=array(np.array([0, 5, 12])),
+    ),
+    "shared": lambda x, array: rc.resample_trajectories(
+        x[0], array(SRC[0]), array(TGT), method="akima", offsets=array(np.array([1, 12])),
+    ),
+    "uniform": lambda x, array: rc.resample_trajectories(
+        x, src_hz=2.0, src_start=0.1, hz=1.5, num=9, method="mean"
+    ),
+    "columns": lambda x, array: rc.resample_trajectories(
+        x, array(SRC), hz=3.0, num=11, method=[("0", "pchip"), ("2:4", "next")],
+        normalize=rc.normalization(scale=[1.0, 2.0, 3.0, 4.0], clip=2.0),
+    ),
+    "fuse": lambda x, array: rc.fuse_multimodal(
+        {"a": rc.Stream(x, array(SRC), "sum", latency=0.5), "b": (array(SRC), array(SRC))},
+        hz=3.0, num=9,
+    ),
+    "normalize": lambda x, array: rc.normalize(
+        x, rc.normalization(scale=[1.0, 2.0, 3.0, 4.0], clip=2.0)
+    ),
+    "interp": lambda x, array: rc.interp(
+        array(TGT), array(SRC), x[:, :, 0], left=0.0
+    ),
+    "twice": lambda x, array: rc.resample_backward(
+        x, array(SRC), array(SRC), samples=12, method="catmull_rom", fill_value=0
+    ),
+    **{
+        f"windows-{method}": lambda x, array, method=method: rc.sample_windows(
+            x[0], array(np.array([0, 5, 12])), array(np.array([3, 9, 11, 0, 4])),
+            delta_timestamps=[-0.5, 0.25, 0.75], times=array(SRC[0]), method=method, pad="zero",
+            latency=array(np.array([0.0, 0.1, 0.0, -0.2, 0.3])),
+        ).values
+        for method in ("linear", "next", "mean", "makima")
+    },
+    "indices": lambda x, array: rc.sample_windows(
+        x[0], array(np.array([0, 5, 12])), array(np.array([3, 9, 11, 0, 4])),
+        delta_indices=[-1, 0, 7], pad="reflect",
+    ).values,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LANES)
+def test_lanes(lib, case):
+    """On every lane the same as by differences of NumPy's."""
+    x = np.random.default_rng(21).standard_normal((2, 12, 4))
+    y = LANES[case](lib.array(x), lib.array)
+    g = np.random.default_rng(22).standard_normal(tuple(y.shape))
+    key = 0 if case == "fuse" or case.startswith(("windows", "indices")) else None
+    found = of_lib(lib, LANES[case], x, key, g)
+    expected = by_differences(lambda x: [LANES[case](x, np.asarray)], x, [g], 1e-6)
+    if found.shape != x.shape:  # of a part of x, the rest of which is not in it
+        expected = expected[0] if found.ndim == 2 and case != "interp" else expected[..., 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

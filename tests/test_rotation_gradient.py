@@ -14,7 +14,12 @@ from robocache_cupy._rotation_gradient import (
     slerp_backward,
 )
 from robocache_cupy._streams import POSES, ROTATIONS, Rotation
-from robocache_cupy.pose import slerp, unwrap_quaternions
+from robocache_cupy.pose import (
+    interpolate_poses,
+    interpolate_quaternions,
+    slerp,
+    unwrap_quaternions,
+)
 from robocache_cupy.resample import resample_trajectories
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -103,8 +108,7 @@ def check(lib, rng, data, src_times, tgt_times, *, rotation, tolerance=1e-6, **o
     """The gradient is that of finite differences."""
 
     def values(x):
-        made = resample_trajectories(x, src_times, tgt_times, rotation=rotation, **options)
-        return made
+        return resample_trajectories(x, src_times, tgt_times, rotation=rotation, **options)
 
     shape = values(data).shape
     weights = rng.normal(size=shape)
@@ -405,8 +409,8 @@ def test_slerp_of_any_float(lib, rng, dtype):
 def test_lengths_beyond_the_range_of_squares(rng, scale):
     q0, q1, grad = rng.normal(size=(3, 4))
     plain, scaled = slerp_backward(grad, q0, q1, 0.3), slerp_backward(grad, q0 * scale, q1, 0.3)
-    np.testing.assert_allclose(scaled.q0 * scale, plain.q0, rtol=1e-13)
-    np.testing.assert_allclose(scaled.q1, plain.q1, rtol=1e-13)
+    np.testing.assert_allclose(scaled.q0 * scale, plain.q0, atol=1e-14)
+    np.testing.assert_allclose(scaled.q1, plain.q1, atol=1e-14)
 
 
 def test_slerp_without_a_result_gives_nothing(lib):
@@ -505,3 +509,28 @@ def test_errors_of_slerp(change, error, text):
     given = {"grad": np.zeros((2, 4)), "q0": np.zeros((2, 4)), "q1": np.zeros((2, 4)), "t": 0.5}
     with pytest.raises(error, match=text):
         slerp_backward(**(given | change))
+
+
+def test_gradients_through_torch(rng):
+    """As a user meets them: recorded, and refused where they are asked for twice."""
+    torch = pytest.importorskip("torch")
+
+    def tensor(x):
+        return torch.tensor(x, requires_grad=True)
+
+    clock, targets = torch.tensor(CLOCK), torch.tensor(TARGETS)
+    poses, quat = (tensor(rotations(rng, kind, (2, 5))) for kind in ("pos_rot6d", "quat_wxyz"))
+    assert torch.autograd.gradcheck(
+        lambda x: interpolate_poses(x, clock, targets, format="pos_rot6d", max_gap=1.0), (poses,)
+    )
+    turned = interpolate_quaternions(quat, clock, targets, order="wxyz", canonical=True)
+    (once,) = torch.autograd.grad(turned[..., 1].sum(), quat, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative here: differentiate once"):
+        once.sum().backward()
+    q0, q1, t = (tensor(rng.normal(size=shape)) for shape in ((3, 1, 4), (4,), (5,)))
+    assert torch.autograd.gradcheck(slerp, (q0, q1, t))
+    (once,) = torch.autograd.grad(slerp(q0, q1, t)[..., 1].sum(), t, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative here: differentiate once"):
+        once.sum().backward()
+    assert torch.autograd.gradcheck(unwrap_quaternions, (quat,))
+    assert torch.autograd.gradgradcheck(lambda x: unwrap_quaternions(x) ** 2, (quat,))

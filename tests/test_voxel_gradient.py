@@ -368,3 +368,19 @@ def test_errors_of_chosen_points(change, error, text):
     arguments = {"features": np.zeros((5, 4)), "points": np.zeros((5, 3))} | change
     with pytest.raises(error, match=text):
         chosen_points(grid_size=2, voxel_size=1.0, **arguments)
+
+
+@pytest.mark.parametrize("reduce", [*OF_FEATURES, ("max", "count", "mean")], ids=str)
+def test_gradients_through_torch(rng, reduce):
+    torch = pytest.importorskip("torch")
+    points = torch.tensor(rng.uniform(0, 2.4, (2, 9, 3)))
+    features = torch.tensor(rng.permutation(36).reshape(2, 9, 2) / 8.0, requires_grad=True)
+
+    def voxels(x):
+        made = voxelize_point_cloud(points, 2, 1.0, reduce=reduce, features=x)
+        return (made[0], made[2]) if isinstance(made, tuple) else made
+
+    assert torch.autograd.gradcheck(voxels, (features,))
+    assert torch.autograd.gradgradcheck(voxels, (features,))
+    with pytest.raises(RuntimeError, match="points requires grad, and there is no gradient by it"):
+        voxelize_point_cloud(points.requires_grad_(), 2, 1.0, reduce="mean")

@@ -451,7 +451,7 @@ def test_faces_that_cannot_be_seen_are_not_drawn():
     """Of two cubes side by side, five squares can be seen, where the viewer stands."""
     from matplotlib.figure import Figure
 
-    from robocache_cupy.voxelize.figure import add_voxels
+    from robocache_cupy.viz import add_voxels
 
     axis = Figure().add_subplot(projection="3d")
     axis.view_init(elev=30, azim=30)  # from above, x and y
@@ -470,9 +470,9 @@ def test_faces_that_cannot_be_seen_are_not_drawn():
 
 
 def test_many_voxels_are_drawn_as_blocks_and_it_says_so(monkeypatch, tmp_path, cloud):
-    from robocache_cupy.voxelize import figure as drawing
+    from robocache_cupy import viz
 
-    monkeypatch.setattr(drawing, "_MOST_CUBES", 100)
+    monkeypatch.setattr(viz, "_MOST_CUBES", 100)
     _, figure = figure_of(monkeypatch, tmp_path, cloud, "--voxel", "0.05")
     (said,) = [text.get_text() for text in figure.texts if "occupied" in text.get_text()]
     assert "drawn as " in said

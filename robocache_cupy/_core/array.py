@@ -214,6 +214,9 @@ def _cupy() -> Framework:
 def _torch() -> Framework:
     import torch
 
+    from . import plan
+
+    plan.torch_arrived(torch.compiler.is_dynamo_compiling)
     grad_enabled = torch.is_grad_enabled
     # Of compile, export, make_fx, fake tensors: they want to see what is called.
     modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
@@ -301,6 +304,14 @@ def _jax() -> Framework:
         return CPU if where.platform == "cpu" else where.id
 
     def from_numpy(x: np.ndarray, device: int) -> Any:
+        if x.dtype.name in ("int64", "uint64") and not jax.config.jax_enable_x64 and x.size:
+            narrow = np.iinfo("int32" if x.dtype.kind == "i" else "uint32")
+            for extreme in (x.min(), x.max()):
+                if not narrow.min <= extreme <= narrow.max:
+                    raise ValueError(
+                        f"an {x.dtype} array holds {extreme}, which JAX would cut to 32 bits: "
+                        "enable x64 (jax.config.update('jax_enable_x64', True))"
+                    )
         if device == _UNKNOWN:
             return jnp.asarray(x)
         platform = "cpu" if device == CPU else "cuda"

@@ -9,6 +9,7 @@ callback. Gradients are those that an op names, in a `jax.custom_vjp`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -63,7 +64,7 @@ def call(
     made = _plan(static)
     _convert_known(made.plan if isinstance(made, Read) else made, static.formats, numbers)
     if isinstance(made, Read):
-        if backend != "auto" and not any(map(_is_traced, present)):
+        if backend != "auto" and not any(map(_is_traced, (*present, *numbers))):
             return _through_numpy(op, found, arrays, options, scalars)
         (read,) = _execute(static, *_cut((numbers, present)))
         if _is_traced(read):
@@ -78,9 +79,9 @@ def call(
         try:
             results = _execute(static, numbers, present)
         except ValueError as e:
-            if len({x.sharding for x in present}) > 1:  # JAX has its own words for it
-                raise op._mixed(op.names(options), arrays) from e
-            raise
+            if "incompatible devices" not in str(e):
+                raise
+            raise op._mixed(op.names(options), arrays) from None
     elif any("float" in x.dtype for x in made.outputs.values()):
         results = _differentiable(static, numbers, present)
     else:
@@ -349,13 +350,12 @@ class _Callback:
     def __init__(self, static: _Static, plan: Plan, known: bytes | None) -> None:
         self._static, self._plan = static, plan
         self.fresh = _fresh(plan)
-        self._given = [meta for meta in static.metas if meta is not None]
-        self._axes = len(self._given[0].shape)
+        self._axes = next(len(meta.shape) for meta in static.metas if meta is not None)
         self._backend = static.op.backend(static.options)
         codes = [code for code in static.formats if code]
         self._known = struct.Struct("<" + "".join(codes))
         self._numbers = len(static.formats) - len(codes) + (known is None)  # operands
-        self._values = None if known is None else self._known.unpack(known)
+        self._values: Any = None if known is None else self._known.unpack(known)
         self._launchers: dict[Any, tuple[Launcher, list[int], Plan]] = {}
         self._lock = threading.Lock()
 
@@ -364,16 +364,17 @@ class _Callback:
         return self._numbers == 0
 
     def load(self) -> None:
-        """Load the kernels ahead: a first run may be the capture of a CUDA graph, which cannot."""
-        if jax.default_backend() != "gpu":
+        """Load the kernels where they will most likely run: the first run may be captured in a
+        CUDA graph, where nothing can be loaded."""
+        device = jax.config.jax_default_device or jax.local_devices()[0]
+        if getattr(device, "platform", "") != "gpu":
             return
-        for device in jax.local_devices():
-            try:
-                self._bind(device.local_hardware_id, device.local_hardware_id)
-                for launch in self._plan.launches:
-                    launch.kernel.on_device(launch.types, device.local_hardware_id)
-            except (ImportError, RuntimeError):  # the run says so, if it is on this device at all
-                return
+        where = device.local_hardware_id
+        # What is missing is for the run to say, if it is on this device at all.
+        with contextlib.suppress(ImportError, RuntimeError):
+            self._bind(where, where)
+            for launch in self._plan.launches:
+                launch.kernel.on_device(launch.types, where)
 
     def __call__(self, ctx: Any, outputs: Any, *operands: Any) -> None:
         kind, device = operands[-1].__dlpack_device__()
@@ -395,7 +396,7 @@ class _Callback:
             return
         address = _host_address if device == CPU else _device_address
         at = [address(x) for x in arrays]
-        values: Any = self._values
+        values = self._values
         if self._numbers:
             (values,) = self._late(operands, 1, device, stream)
         run, tail, _ = self._launcher(at, device)
@@ -443,6 +444,8 @@ class _Callback:
                 fresh = _fresh(plan)
             if len(self._launchers) >= _LAUNCHERS:
                 self._launchers.clear()
+            if self.fixed:
+                plan = _settled(plan, self._values)
             # The plan keeps its constants alive.
             self._launchers[key] = made_of = (*bind(plan, fresh, metas, device), plan)
             return made_of
@@ -512,6 +515,24 @@ def _join(kinds: Any, values: Sequence[Any], per_row: Sequence[Any]) -> tuple[An
         return tuple(map(join, kind)) if isinstance(kind, tuple) else kind
 
     return tuple(map(join, kinds))
+
+
+def _settled(plan: Plan, values: Sequence[Any]) -> Plan:
+    """A plan with the numbers of a call in the places of its Values."""
+
+    def settle(x: Any) -> Sequence[Any]:
+        if type(x) not in LATE:
+            return (x,)
+        made = x.of(values)
+        convert = float if x.format[-1] == "d" else int  # the type says how it is packed
+        return [convert(y) for y in (made if type(made) is tuple else (made,))]
+
+    return plan._replace(
+        launches=[
+            launch._replace(numbers=tuple(y for x in launch.numbers for y in settle(x)))
+            for launch in plan.launches
+        ]
+    )
 
 
 def _fresh(plan: Plan) -> list[Out]:

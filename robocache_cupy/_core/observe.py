@@ -34,6 +34,14 @@ def update() -> None:
         Op.__call__ = _observed if on else _plain  # type: ignore[assignment,method-assign]
 
 
+def _in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+kernel.after_fork.append(_in_child)
+
+
 @contextlib.contextmanager
 def inside() -> Iterator[None]:
     """Calls made in this thread are part of one that is, or was, looked at already."""
@@ -48,8 +56,10 @@ def inside() -> Iterator[None]:
 def _observed(
     op: Op, arrays: tuple[Any, ...], options: tuple[Any, ...], scalars: tuple[Any, ...] | None
 ) -> Any:
-    lead = next((x for x in arrays if hasattr(x, "__dlpack__") or _is_jax(x)), _first(arrays))
-    if getattr(_local, "inside", False) or _is_abstract(lead):
+    if getattr(_local, "inside", False):
+        return _plain(op, arrays, options, scalars)
+    lead = _lead(arrays)
+    if type(lead) is not np.ndarray and _is_abstract(lead):
         return _plain(op, arrays, options, scalars)
     settings = config.get_config()
     at = op.options.index("backend")
@@ -58,11 +68,19 @@ def _observed(
     run: Any = _timed if metrics.enabled() else _plain
     if settings.numerical_checks:
         run = functools.partial(_checked, run)
-    with inside():
+    _local.inside = True
+    try:
         if not settings.enable_profiling:
             return run(op, arrays, options, scalars)
         with config.import_nvtx().annotate(op.name, domain="robocache_cupy"):
             return run(op, arrays, options, scalars)
+    finally:
+        _local.inside = False
+
+
+def _lead(arrays: tuple[Any, ...]) -> Any:
+    """The array of a call that says where it runs; without one, its first argument."""
+    return next((x for x in arrays if hasattr(x, "__dlpack__") or _is_jax(x)), _first(arrays))
 
 
 def _is_jax(x: Any) -> bool:
@@ -83,13 +101,14 @@ def _is_abstract(x: Any) -> bool:
 def _where(op: Op, lead: Any, options: tuple[Any, ...]) -> tuple[str, int, Framework | None]:
     """The backend of a call, its device, and the framework of its arrays."""
     found, device = None, CPU
-    if hasattr(lead, "__dlpack__") or _is_jax(lead):
-        with contextlib.suppress(TypeError):  # that of what is no array comes from the op
-            found = framework(type(lead))
-            if found is not None:
-                device = found.device(lead)
-            elif int(lead.__dlpack_device__()[0]) in (2, 13):
-                device = int(lead.__dlpack_device__()[1])
+    try:
+        found = framework(type(lead))
+        if found is not None:
+            device = found.device(lead)
+        elif int(lead.__dlpack_device__()[0]) in (2, 13):
+            device = int(lead.__dlpack_device__()[1])
+    except TypeError:  # a list, or no array at all, which the op itself will say
+        pass
     backend = options[op.options.index("backend")]
     if backend == "auto":
         backend = "cuda" if device >= 0 else "numba"
@@ -100,8 +119,7 @@ def _where(op: Op, lead: Any, options: tuple[Any, ...]) -> tuple[str, int, Frame
 
 
 def _timed(op: Op, arrays: tuple[Any, ...], options: Any, scalars: Any) -> Any:
-    lead = next((x for x in arrays if hasattr(x, "__dlpack__") or _is_jax(x)), None)
-    backend, device, found = _where(op, lead, options)
+    backend, device, found = _where(op, _lead(arrays), options)
     timer = None
     # JAX runs the call on a stream of its own, and a graph would take the events in.
     if backend == "cuda" and not (found and (found.name == "jax" or found.capturing())):
@@ -130,8 +148,7 @@ def _bytes(arrays: tuple[Any, ...], scalars: Any) -> int:
 
 def _checked(run: Any, op: Op, arrays: tuple[Any, ...], options: Any, scalars: Any) -> Any:
     """Run a call on both backends, the other one first: `run` may write to its arguments."""
-    lead = next((x for x in arrays if hasattr(x, "__dlpack__") or _is_jax(x)), None)
-    backend, _, found = _where(op, lead, options)
+    backend, _, found = _where(op, _lead(arrays), options)
     given = op.arguments(arrays, options, scalars)
     if not given.get("deterministic", True) or (found is not None and found.capturing()):
         return run(op, arrays, options, scalars)

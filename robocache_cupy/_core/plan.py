@@ -132,6 +132,7 @@ HOST = (
     "anchor_times",
     "anchor_episode",
 )  # last words of the names of host arrays among `Arrays`
+WHOLE = ("start",)  # names of numbers that are integers, in a list too
 
 
 class Op:
@@ -169,6 +170,7 @@ class Op:
         """A function with the op's own signature: binding by Python costs a tenth of inspect."""
         namespace: dict[str, Any] = {"call": self, "numbers": numbers, "traced": _traced}
         namespace["compiling"] = _compiling
+        self.namespace = namespace
         names = []
         for name, p in parameters.items():
             if p.kind is p.KEYWORD_ONLY and "*" not in names:
@@ -408,14 +410,18 @@ class Op:
             scalar = name.partition("[")[0] in self.scalars
             if isinstance(x, (list, tuple)) and x is not lead:
                 try:
-                    x = np.asarray(x, float if scalar else None if len(x) else int)
+                    of_floats = scalar and name not in WHOLE
+                    x = np.asarray(x, float if of_floats else None if len(x) else int)
                 except (TypeError, ValueError):
                     raise TypeError(
                         f"{self.name}: {name} is {x!r}, expected a number or one for each row"
                         + " (a pair is a tuple)" * scalar
                     ) from None
             if type(x) is np.ndarray and (scalar or self.of_host(name)):
-                return x if found is None else found.from_numpy(x, device)
+                try:
+                    return x if found is None else found.from_numpy(x, device)
+                except ValueError as e:
+                    raise ValueError(f"{self.name}: {name}: {e}") from None
             try:
                 other = framework(type(x))
             except TypeError as e:
@@ -516,9 +522,26 @@ class Constant:
     token: str
 
 
+def _torch_is_loaded() -> bool:
+    return "torch" in sys.modules
+
+
+# Dynamo runs it and takes the answer; of sys.modules itself it would watch every entry.
+_torch_is_loaded._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def _compiling() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_dynamo_compiling()
+    """Is torch.compile tracing this? Once there was a tensor, torch's own function stands here."""
+    if not _torch_is_loaded():
+        return False
+    import torch
+
+    return bool(torch.compiler.is_dynamo_compiling())
+
+
+def torch_arrived(is_dynamo_compiling: Callable[[], bool]) -> None:
+    for each in Op.all.values():
+        each.namespace["compiling"] = is_dynamo_compiling
 
 
 def cached(function: Callable[P, R]) -> Callable[P, R]:

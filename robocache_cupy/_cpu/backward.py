@@ -318,8 +318,8 @@ def akima_by(m1, m2, m3, m4, modified, C):
         a4, a3, b2, b1 = a4 + up, a3 + up, b2 + down, b1 + down
     total = a + b
     largest = max(max(abs(m1), abs(m2)), max(abs(m3), abs(m4)))
-    if total <= _equal(C) * largest or total == 0:
-        end = zero if modified or total == 0 else half
+    if total <= _equal(C) * largest:
+        end = zero if modified else half
         return end, zero, zero, end
     slope = (a * m2 + b * m3) / total
     by_a, by_b = (m2 - slope) / total, (m3 - slope) / total

@@ -258,7 +258,7 @@ def sign_of(q):
 
 
 @njit
-def order(index, first, disorder, T, lo, hi):
+def order(index, first, disorder, T, B, lo, hi):
     """The largest index up to each target of a row, and whether any is less than one before it."""
     for b in range(lo, hi):
         i, up_to = row(index, b * T, T, INT32), row(first, b * T, T, INT32)

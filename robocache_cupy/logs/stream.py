@@ -18,7 +18,15 @@ from .timing import timing
 
 
 class LogError(Exception):
-    """A log that cannot be read; its one line of text names the file and says what to do."""
+    """A log that cannot be read; its one line of text names the file and says what to do.
+
+    Examples
+    --------
+    >>> from robocache_cupy import logs
+    >>> logs.open("run.bag")
+    Traceback (most recent call last):
+    robocache_cupy.logs.stream.LogError: run.bag cannot be opened: No such file or directory
+    """
 
 
 class Rows(Protocol):
@@ -60,6 +68,13 @@ class Stream:
         ``"pos_quat_xyzw"``, ``{"0:4": "quat_xyzw"}``.
     attrs : mapping
         What else the log says about the stream, such as the intrinsics of a camera.
+
+    Examples
+    --------
+    >>> from robocache_cupy import logs
+    >>> stream = logs.open(logs.DEMO).streams["gripper"]
+    >>> len(stream), stream.shape, stream.read(0, 3).ravel()
+    (59, (59, 1), array([0, 0, 1], dtype=int8))
     """
 
     name: str
@@ -126,6 +141,16 @@ class Log:
     notes : tuple of str
         What a reader had to decide, a line each: where stamps come from that the file does not
         have, or which of several episodes this is.
+
+    Examples
+    --------
+    >>> from robocache_cupy import logs
+    >>> log = logs.open(logs.DEMO)
+    >>> print(log)  # doctest: +ELLIPSIS
+    /...franka_multirate.hdf5 (HDF5)
+    stream       kind     dtype      shape  samples  seconds      Hz  longest gap ms  ...
+    agent_depth  depth    uint16   120x160      169    5.985   29.42           305.6  ...
+    ...
     """
 
     path: Path

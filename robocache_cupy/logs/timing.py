@@ -11,15 +11,22 @@ from ..timing import describe, stamps_of
 
 
 class Timing(NamedTuple):
-    """What `timing` finds. Figures that need two different stamps are NaN without them."""
+    """What `timing` finds. Figures that need two different stamps are NaN without them.
 
-    samples: int
+    Examples
+    --------
+    >>> import numpy as np
+    >>> timing(np.array([0, 5, 10]) * 1_000_000).samples
+    3
+    """
+
+    samples: int  #: stamps that are NaT included
     rate: float  #: Hz
     jitter_p50: float  #: ms
     jitter_p99: float  #: ms
     longest_gap: float  #: ms
-    duplicates: int
-    backward_steps: int
+    duplicates: int  #: stamps equal to another before them
+    backward_steps: int  #: stamps earlier than the one before them
 
 
 def timing(times: NDArray[np.int64]) -> Timing:

@@ -14,10 +14,11 @@ def _floats(case: Case) -> bool:
 
 
 def _stamps(*clocks: np.ndarray) -> list[np.ndarray]:
-    """float64 seconds from the first stamp of each row on."""
+    """float64 seconds; of ns from the first stamp of each row on."""
     first = clocks[0][:, :1]
-    scale = 1e-9 if first.dtype.kind == "i" else 1.0
-    return [(x - first).astype(np.float64) * scale for x in clocks]
+    if first.dtype.kind == "f":
+        return [x.astype(np.float64) for x in clocks]
+    return [(x - first) * 1e-9 for x in clocks]
 
 
 class NumpyLoop:

@@ -192,7 +192,7 @@ def curves(case: Case) -> Call:
         count.index_add_(0, row, torch.ones_like(row, dtype=count.dtype))
         out = torch.zeros(B * (T + 1), D, dtype=data.dtype, device=data.device)
         if case.variant == "max":
-            out.index_reduce_(0, row, flat, "amax", include_self=False)
+            out.scatter_reduce_(0, row[:, None].expand(-1, D), flat, "amax", include_self=False)
         else:
             out.index_add_(0, row, flat)
             out /= count.clamp(min=1)[:, None]
