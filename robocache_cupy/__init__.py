@@ -1,4 +1,11 @@
-"""Robot time and robot space, as arrays: GPU-accelerated, for any framework that speaks DLPack."""
+"""Robot time and robot space, as arrays: GPU-accelerated, for any framework that speaks DLPack.
+
+Arrays of NumPy, CuPy, PyTorch and JAX give arrays of the same library on the same device. Those of
+any other library with ``__dlpack__``, such as array-api-strict, are read where they lie
+and give NumPy arrays, or CuPy arrays on a CUDA device; ``xp.from_dlpack(result)`` takes them back
+without a copy. The arrays of a call come from one library and lie on one device. What is small
+(lengths, offsets, origins, intrinsics, statistics, ...) may also be a list or a NumPy array.
+"""
 
 import importlib
 import os

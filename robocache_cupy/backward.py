@@ -64,7 +64,7 @@ _slopes = Kernel(
 )
 
 
-@op(gradient=backward_gradient, by="grad")
+@op(gradient=backward_gradient, by=("grad", "data"))
 def resample_backward(
     grad: Array,
     src_times: Array | None = None,
@@ -414,7 +414,7 @@ def _rows(
     return batched, rows, T, one_row
 
 
-@op(gradient=windows_backward_gradient, by="grad")
+@op(gradient=windows_backward_gradient, by=("grad", "data"))
 def _windows_backward(
     grad: Array,
     data: Array | None,

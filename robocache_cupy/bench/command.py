@@ -162,7 +162,8 @@ def _measure(
     if arguments.scaling and "scaling" not in report:
         from .scaling import grown
 
-        grown(device, effort, seed, report, arguments.save, names, arguments.op)
+        ops = {case.op for case in cases}
+        grown(device, effort, seed, report, arguments.save, names, ops)
 
 
 def _ended(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,13 +84,12 @@ def fitting(line: Line, free: int) -> list[Case]:
 
 def grown(
     device: Device, effort: Effort, seed: int, report: dict[str, Any], save: Path | None,
-    names: Sequence[str], chosen: Sequence[str],
+    names: Sequence[str], chosen: Collection[str],
 ) -> None:  # fmt: skip
     """Add all lines whose op is chosen to a report."""
     some = effort._replace(seeds=1, seconds=effort.seconds / effort.seeds)
-    ops = [op for op in chosen if op in {"resample", "voxelize"}] or ["resample", "voxelize"]
     for line in lines(device.name):
-        if line.base.op not in ops:
+        if line.base.op not in chosen:
             continue
         part = report | {"cases": []}
         entry = {"op": line.base.op, "axis": line.axis, "cases": part["cases"]}
