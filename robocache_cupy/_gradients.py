@@ -306,8 +306,10 @@ def fuse_gradient(grads: Sequence[Any], arguments: dict[str, Any]) -> dict[int, 
         reduced = reduced or any(METHODS[c.method] >= METHODS["mean"] for c in columns)
     grid = None
     if tgt_times is None and t_start is None:
-        empty = [
-            x if i % _PER_STREAM or not features[i // _PER_STREAM] else x[..., :0]
+        empty = [  # of data without a feature, and without a gradient
+            namespace(x).zeros_like(x[..., :0] if features[i // _PER_STREAM] else x)
+            if i % _PER_STREAM == 0
+            else x
             for i, x in enumerate(arrays[: _PER_STREAM * count])
         ]
         grid = again(

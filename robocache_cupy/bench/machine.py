@@ -15,12 +15,13 @@ _PACKAGES = ("robocache-cupy", "numpy", "numba", "torch", "triton", "cupy", "cup
 
 
 def one_line(text: str, limit: int = 160) -> str:
-    """The first line that says something.
+    """The first line that says something; where it ends in a colon, with the one behind it.
 
-    >>> one_line("\\n  out of memory\\nmore")
-    'out of memory'
+    >>> one_line("\\n  out of memory\\nmore"), one_line("it raised:\\n  no such thing")
+    ('out of memory', 'it raised: no such thing')
     """
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -20,16 +20,16 @@ class Effort(NamedTuple):
 
     seeds: int = 5
     repeats: int = 50  # for each seed
-    seconds: float = 0.5  # at most, for one figure of one contender: slow ones are repeated less
+    seconds: float = 0.3  # at most, for one figure of one contender: slow ones are repeated less
     copies: int = 9
     copy_bytes: int = 2 << 30
-    warm_up: float = 0.02  # seconds, for the clocks of the device to rise
+    warm_up: float = 0.01  # seconds, for the clocks of the device to rise
     host_calls: int = 300  # fewer than a stream queues, so that no call waits for the device
     shapes: int = 300
 
 
-QUICK = Effort(2, 20, 0.15, 5, 1 << 30, 0.01, 100, 100)
-_MOST = 10_000  # microseconds in one replay
+QUICK = Effort(2, 20, 0.1, 5, 1 << 30, 0.005, 100, 100)
+_ENOUGH, _MOST = 300, 10_000  # microseconds in one replay
 _DISPATCH = 60.0  # microseconds: less a call, and JAX's own time on the host is what is seen
 
 
@@ -117,10 +117,10 @@ class Cuda:
             run = self._one_after_another(fn, sets[:calls])
             samples = self._events(run, self._repeats(effort, estimate * calls))
             return [us / calls for us in samples], "events around calls that read back to the host"
-        rounds = max(1, -(-10 // len(sets)))
-        if rounds * len(sets) * estimate > _MOST:
-            rounds = 1
-        calls = rounds * len(sets)
+        # Enough calls that the ends of a replay do not count, and each set as often as the others.
+        calls = len(sets)
+        while calls < 10 and calls * estimate < _ENOUGH:
+            calls += len(sets)
         graph, outputs = self._capture(fn, sets, calls, framework)
         if look is not None:
             self._poison(outputs, framework)
