@@ -257,6 +257,24 @@ def test_elements_off_their_multiples(produce):
     assert bits(result) == bits(rc.resample_trajectories(data, times, targets))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_address_may_be_told_in_two_parts(dtype, read):
+    """A producer may put part of it into `byte_offset`; the usual ones do not."""
+    data, times, targets = map(from_torch, example(array.numpy_dtype(dtype)))
+
+    class Offset(Producer):
+        def __dlpack__(self, **asked):
+            capsule = super().__dlpack__(**asked)
+            address = dlpack._pointer(capsule, b"dltensor_versioned")
+            tensor = dlpack._Versioned.from_address(address).tensor
+            tensor.data, tensor.byte_offset = tensor.data - 64, 64
+            return capsule
+
+    result = rc.resample_trajectories(*map(Offset, (data, times, targets)))
+    assert read[-1][:3] == [x.data_ptr() for x in (data, times, targets)]
+    assert bits(result) == bits(rc.resample_trajectories(data, times, targets))
+
+
 def test_an_array_without_axes_says_the_same_on_both_routes():
     _, times, targets = example()
     scalar, said = np.array(3.0, "float32"), []

@@ -39,6 +39,7 @@ class _Call(NamedTuple):
     kinds: Any
     present: tuple[bool, ...]  # which of the arrays are given, and all numbers that are arrays
     formats: str  # of each number: d (float) or q (int)
+    result: list[Any]  # the named tuple of several outputs, once it is known
 
     @property
     def text(self) -> str:
@@ -63,6 +64,7 @@ class _Call(NamedTuple):
             arrays, per_row = self.operands(tensors)
             with torch.no_grad():
                 result = self.op(arrays, self.options, self.scalars(values, per_row))
+            self.result[:] = [type(result)] if isinstance(result, tuple) else []
             return tuple(result) if isinstance(result, tuple) else (result,)
         operator = getattr(getattr(torch.ops, _NAMESPACE), define(self.op))
         ints = [x for x, code in zip(values, self.formats, strict=True) if code == "q"]
@@ -98,7 +100,7 @@ def call(
     values = [_number(x) for x in values]
     operands = arrays + per_row
     formats = "".join("q" if isinstance(x, (int, torch.SymInt)) else "d" for x in values)
-    made = _Call(op, options, kinds, tuple(x is not None for x in operands), formats)
+    made = _Call(op, options, kinds, tuple(x is not None for x in operands), formats, [])
     tensors = [x for x in operands if x is not None]
     for x in tensors:
         if x.layout is not torch.strided:
@@ -106,7 +108,12 @@ def call(
     names = [n for n, x in zip(op.names(options), operands, strict=False) if x is not None]
     if len({x.device for x in tensors}) > 1:
         raise op._mixed(names, tensors)
-    plan = made_of(made, tensors)
+    plan = _plan_of(made, tensors)
+    if isinstance(plan, Plan):
+        if len(plan.outputs) > 1:
+            made.result.append(_result_type(plan.result, tuple(plan.outputs)))
+    elif not _is_plain(tensors):
+        raise _unreadable(op, plan)
     at = op.out(arrays, options)
     asked = [
         name
@@ -114,7 +121,7 @@ def call(
         if torch.is_grad_enabled() and x.requires_grad
     ]
     results: tuple[Any, ...]
-    if asked and any(_is_float(x.dtype) for x in plan.outputs.values()):
+    if asked and (isinstance(plan, Read) or any(_is_float(x.dtype) for x in plan.outputs.values())):
         for name in asked:
             if name == "out":
                 raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave "
@@ -133,12 +140,16 @@ def call(
     else:
         values_of_out, *rest = made.run(values, tensors)
         results = (arrays[at].copy_(values_of_out), *rest)
-    if len(plan.outputs) == 1:
-        return results[0]
-    return _result_type(plan.result, tuple(plan.outputs))(*results)
+    return made.result[0](*results) if made.result else results[0]
 
 
-def made_of(made: _Call, tensors: Sequence[Any]) -> Plan:
+def _unreadable(op: Op, plan: Read) -> ValueError:
+    return ValueError(
+        f"{op.name} reads a number back here, which a traced call cannot: {plan.reason}"
+    )
+
+
+def _plan_of(made: _Call, tensors: Sequence[Any]) -> Plan | Read:
     """The plan of a call; its outputs have symbolic sizes where those of the tensors are."""
     metas = iter(
         [
@@ -147,12 +158,7 @@ def made_of(made: _Call, tensors: Sequence[Any]) -> Plan:
         ]
     )
     every = [_dense(next(metas)) if given else None for given in made.present]
-    plan = made.op.plan(every, made.options, made.kinds)
-    if isinstance(plan, Read):
-        raise ValueError(
-            f"{made.op.name} reads a number back here, which a traced call cannot: {plan.reason}"
-        )
-    return plan
+    return made.op.plan(every, made.options, made.kinds)
 
 
 def _positions(present: Sequence[bool]) -> list[int]:
@@ -294,8 +300,10 @@ def define(op: Op) -> str:
         return list(result) if isinstance(result, tuple) else [result]
 
     def fake(arrays: Any, ints: Any, floats: Any, text: str) -> list[Any]:
-        outputs = made_of(_read(op, text), arrays).outputs.values()
-        device = arrays[0].device
+        plan = _plan_of(_read(op, text), arrays)
+        if isinstance(plan, Read):
+            raise _unreadable(op, plan)
+        outputs, device = plan.outputs.values(), arrays[0].device
         return [
             torch.empty(tuple(map(_symbol, x.shape)), dtype=getattr(torch, x.dtype), device=device)
             for x in outputs
@@ -445,7 +453,8 @@ class _Unpickler(pickle.Unpickler):
 
 @functools.lru_cache(1024)  # an object among the options is then the same in every call
 def _read(op: Op, text: str) -> _Call:
-    return _Call(op, *_unspell(ast.literal_eval(text)))
+    options, kinds, present, formats = _unspell(ast.literal_eval(text))
+    return _Call(op, options, kinds, present, formats, [])
 
 
 # ---------------------------------------------------------------------------------- torch.compile

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -118,8 +119,10 @@ def _compiled_loop(make: Callable[..., Any], case: Case) -> Any:
 def _compile(call: Call) -> Call:
     import torch
 
-    # A graph that reads back a size cannot be whole.
+    # A graph that reads back a size cannot be whole, which torch would tell at length.
     whole = not getattr(call, "syncs", False)
+    if not whole:
+        logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     compiled: Call = torch.compile(call, fullgraph=whole, dynamic=False)
     return compiled
 
