@@ -35,7 +35,7 @@ def arguments_of(function):
         function()
     op, arrays, options, scalars = calls[0]
     names = op.names(options)
-    arrays = [np.asarray(x) if op.of_host(name) and x is not None else x
+    arrays = [np.asarray(x) if op.of_host(name) and isinstance(x, (list, tuple)) else x
               for name, x in zip(names, arrays, strict=False)]  # fmt: skip
     return op, op.arguments(arrays, options, scalars)
 

@@ -10,6 +10,10 @@ from op_cases import CASES
 
 import robocache_cupy as rc
 
+pytestmark = pytest.mark.filterwarnings(  # of torch's own
+    "ignore::DeprecationWarning:torch", "ignore:.*LeafSpec.*", "ignore:.*in_optimizer.*"
+)
+
 WAYS = ("numpy", "cupy", "torch", "torch.compile", "jax", "jax.jit")
 DEVICES = ("cpu", "cuda")
 TRIGONOMETRY = {"slerp"}

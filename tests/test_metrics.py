@@ -152,7 +152,7 @@ def test_calls_inside_of_jit_are_not_counted(on):
     jax.jit(rc.asof_index)(x, x).block_until_ready()
     assert calls() == {}
     rc.asof_index(x, x)
-    assert calls() == {("asof_index", "numba"): 1}
+    assert list(calls().values()) == [1]
 
 
 def test_torch_compile_counts_what_runs(on):

@@ -189,7 +189,7 @@ def test_shared_and_packed_data(lib, rng):
     clock = np.concatenate([[0.0, 1.0, 3.0], CLOCK, [9.0, 9.5]])
     check(lib, rng, packed, clock, TARGETS, rotation=kind, offsets=np.array([0, 3, 8]))
     check(lib, rng, packed, clock, TARGETS, rotation=kind, offsets=np.array([3, 8]))
-    check(lib, rng, packed, clock, TARGETS, rotation=kind, offsets=np.array([1, 1, 8]))
+    check(lib, rng, packed, clock, TARGETS, rotation=kind, offsets=np.array([3, 3, 8]))
 
 
 def test_targets_in_any_order(lib, rng):

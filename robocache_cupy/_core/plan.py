@@ -568,7 +568,9 @@ def _spelled(x: Any) -> Any:
     if isinstance(x, Constant):
         return x.token
     if isinstance(x, np.ndarray):
-        return (_NUMPY, sys.modules["torch"].from_numpy(x))
+        import torch
+
+        return (_NUMPY, torch.from_numpy(x))
     if isinstance(x, dict):
         return tuple([(_spelled(key), _spelled(part)) for key, part in x.items()])
     if isinstance(x, tuple) and hasattr(x, "_fields"):

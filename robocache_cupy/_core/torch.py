@@ -369,7 +369,7 @@ def _arithmetic(name: str) -> Callable[[Any, Any], Any]:
         number = plain(self, other)
         if number is NotImplemented or not isinstance(other, int):
             return number
-        result = getattr(self.symbol, name)(_symbol(other))
+        result = getattr(self.symbol, name)(int(other) if type(other) is bool else _symbol(other))
         return _Dim.of(result) if isinstance(result, torch.SymInt) else result
 
     return of
