@@ -80,6 +80,7 @@ def test_runs(notebook, executed, monkeypatch):
     monkeypatch.delenv("ROBOCACHE_LOGS", raising=False)
     outputs = executed(notebook)
     assert texts(outputs, "stderr") == ""
+    assert ": False" not in texts(outputs, "stdout")  # what is said to be equal is
     assert pictures(outputs)
 
 

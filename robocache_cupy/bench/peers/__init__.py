@@ -1,6 +1,6 @@
 """The peers: what a user would write instead, each as fast as it gets.
 
-A module or class here has a function for each op that it has a way for. It takes the case and
+A module here has a function for each op that it has a way for. It takes the case and
 gives a call that takes the arguments of the case as arrays of its framework, or several calls from
 which the fastest is timed, or None where there is no such way.
 """
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..case import Arguments, Call, Case
@@ -44,7 +45,7 @@ class Framework(NamedTuple):
 class Peer(NamedTuple):
     title: str
     package: str
-    ways: Sequence[str]  # where its functions are: modules here, or module:class
+    modules: Sequence[str]  # of this package
     framework: str = "torch"
     on: Sequence[str] = BOTH
 
@@ -57,10 +58,10 @@ PEERS = {
     "jax": Peer("JAX jit", "jax", ("jax_time", "jax_space"), "jax"),
     "cupy": Peer("CuPy", "cupy", ("arrays",), "cupy", ("cuda",)),
     "numpy": Peer("NumPy", "numpy", ("arrays",), "numpy", ("cpu",)),
-    "loop": Peer("NumPy loop", "numpy", ("libraries:NumpyLoop",), "numpy", ("cpu",)),
-    "scipy": Peer("SciPy", "scipy", ("libraries:Scipy",), "numpy", ("cpu",)),
-    "pandas": Peer("pandas", "pandas", ("libraries:Pandas",), "numpy", ("cpu",)),
-    "fpsample": Peer("fpsample", "fpsample", ("libraries:Fpsample",), "numpy", ("cpu",)),
+    "loop": Peer("NumPy loop", "numpy", ("numpy_loop",), "numpy", ("cpu",)),
+    "scipy": Peer("SciPy", "scipy", ("scipy_loop",), "numpy", ("cpu",)),
+    "pandas": Peer("pandas", "pandas", ("pandas_loop",), "numpy", ("cpu",)),
+    "fpsample": Peer("fpsample", "fpsample", ("fpsample_loop",), "numpy", ("cpu",)),
     "peract": Peer("PerAct grid", "torch", ("peract",)),
     "peract-compile": Peer("PerAct grid, compiled", "torch", ("peract",), "compiled"),
 }
@@ -75,10 +76,8 @@ def missing(name: str) -> str | None:
 def calls(name: str, case: Case) -> dict[str, Call]:
     """The calls of a peer for a case, by form; none where it has no way for that op."""
     peer = PEERS[name]
-    for way in peer.ways:
-        module, _, part = way.partition(":")
-        found = importlib.import_module(f".{module}", __name__)
-        make = getattr(getattr(found, part) if part else found, case.op, None)
+    for module in _modules(name):
+        make = getattr(module, case.op, None)
         if make is not None:
             made = _compiled_loop(make, case) if peer.framework == "compiled" else make(case)
             if made is None:
@@ -91,12 +90,11 @@ def calls(name: str, case: Case) -> dict[str, Call]:
 
 def offers(name: str, case: Case) -> bool:
     """Whether a peer has functions for the op at all, without asking for its package."""
-    for way in PEERS[name].ways:
-        module, _, part = way.partition(":")
-        found = importlib.import_module(f".{module}", __name__)
-        if hasattr(getattr(found, part) if part else found, case.op):
-            return True
-    return False
+    return any(hasattr(module, case.op) for module in _modules(name))
+
+
+def _modules(name: str) -> list[ModuleType]:
+    return [importlib.import_module(f".{module}", __name__) for module in PEERS[name].modules]
 
 
 def _jitted(jit: Callable[[Call], Call], call: Call) -> Call:
