@@ -320,6 +320,12 @@ def define(op: Op) -> str:
             of_entry = [x if d is None else x.select(d, i) for x, d in pairs]
             return operator(of_entry, ints, floats, text)
 
+        if info.batch_size == 0:  # one of zeros has the shapes and dtypes
+            arrays = [
+                x if d is None else x.new_zeros(x.movedim(d, 0).shape[1:]).unsqueeze(d)
+                for x, d in zip(arrays, in_dims[0], strict=True)
+            ]
+            return [y.new_empty((0, *y.shape)) for y in entry(0)], [0] * len(entry(0))
         entries = [entry(i) for i in range(info.batch_size)]
         results = [torch.stack(parts) for parts in zip(*entries, strict=True)]
         return results, [0] * len(results)
