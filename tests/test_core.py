@@ -1026,7 +1026,7 @@ def tensors(torch, **options):
 
 
 @pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [1, 2])  # stamps; there is a gradient by data
 def test_gradients_are_not_lost_silently(torch, op, which, warm):
     given = tensors(torch)
     expected = rc.resample_trajectories(*given) if warm else None
@@ -1051,8 +1051,7 @@ def test_parameters_are_tensors(torch):
     with torch.no_grad():
         trained = rc.resample_trajectories(torch.nn.Parameter(data), stamps, times)
     assert torch.equal(trained, expected)
-    with pytest.raises(RuntimeError, match="requires grad"):
-        rc.resample_trajectories(torch.nn.Parameter(data), stamps, times)
+    assert rc.resample_trajectories(torch.nn.Parameter(data), stamps, times).requires_grad
 
 
 def test_dtypes_that_are_not_taken_are_named(torch):

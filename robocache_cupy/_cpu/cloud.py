@@ -103,6 +103,74 @@ def _keep_of(moved, i, x, y, z, P):
     return implementation
 
 
+# ------------------------------------------------------------------------------- points, by tiles
+# One axis after another, in arrays that fit the cache, so that LLVM computes with vectors.
+
+TILE = 512
+
+
+def room(shape, P):
+    """An array for coordinates of dtype P."""
+    raise NotImplementedError
+
+
+@overload(room)
+def _room(shape, P):
+    dtype = np.float64 if P.dtype == "float64" else np.float32
+    return lambda shape, P: np.empty(shape, dtype)
+
+
+@inline
+def load_points(table, at, b, first, x, y, z, P):
+    """Points of a cloud from `first` on, moved."""
+    n, step = x.size, table.row
+    p = row(table.points, b * table.batch + first * step, max((n - 1) * step + 3, 0), P)
+    if step == 3:
+        triples = p[: 3 * n].reshape((n, 3))
+        for i in range(n):
+            x[i] = widen(triples[i, 0], P, P)
+            y[i] = widen(triples[i, 1], P, P)
+            z[i] = widen(triples[i, 2], P, P)
+    else:
+        for i in range(n):
+            x[i] = widen(p[i * step], P, P)
+            y[i] = widen(p[i * step + 1], P, P)
+            z[i] = widen(p[i * step + 2], P, P)
+    if table.moving:
+        for i in range(n):
+            x[i], y[i], z[i] = apply(at, x[i], y[i], z[i])
+
+
+@inline
+def cells_along(x, origin, size, cells, clamped, found):
+    """The voxel of each coordinate along one axis, -1 for none."""
+    if clamped:
+        for i in range(x.size):
+            found[i] = cell(x[i], origin, size, cells, True)
+        return
+    end = x.dtype.type(cells)  # exact
+    for i in range(x.size):
+        q = (x[i] - origin) / size
+        found[i] = np.int32(q) if (q >= 0) & (q < end) else np.int32(-1)
+
+
+@inline
+def locate_points(table, lattice, b, first, x, y, z, found):
+    """The voxels [3, n] of points of a cloud from `first` on, -1 for none along any axis or for a
+    point that is not there."""
+    n, grid, clamped = x.size, table.grid, table.clamped != 0
+    i, j, k = found[0, :n], found[1, :n], found[2, :n]
+    cells_along(x, lattice[0], lattice[3], grid[0], clamped, i)
+    cells_along(y, lattice[1], lattice[4], grid[1], clamped, j)
+    cells_along(z, lattice[2], lattice[5], grid[2], clamped, k)
+    for m in range(max(count_of(table, b) - first, 0), n):
+        i[m] = -1
+    if table.mask != 0:
+        for m in range(n):
+            if masked(table, b, first + m):
+                i[m] = -1
+
+
 @inline
 def lattice_of(table, b, P):
     """Origin and size of voxels."""

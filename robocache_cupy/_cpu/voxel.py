@@ -5,6 +5,7 @@ from numba.extending import overload
 
 from . import DType, computed, inline, narrow, njit, of_bits, row, widen
 from .cloud import (
+    TILE,
     UINT8,
     apply,
     cloud_of,
@@ -12,8 +13,11 @@ from .cloud import (
     keep,
     lattice_of,
     load_point,
+    load_points,
     locate,
+    locate_points,
     masked,
+    room,
     transform_of,
 )
 from .fixed import NOT_FINITE, ZEROS, exponent_of, scale_of, scaled
@@ -26,23 +30,24 @@ FLOAT, DOUBLE = DType("float32"), DType("float64")
 @njit
 def voxel_indices(table, lo, hi, P):
     cloud = cloud_of(table)
-    out = row(cloud.out, 3 * lo, 3 * (hi - lo), INT32)
-    before = lo // cloud.most
-    at, lattice = transform_of(cloud, before, P), lattice_of(cloud, before, P)
-    for i in range(lo, hi):
-        b, n = i // cloud.most, i % cloud.most
-        if b != before:
-            before = b
-            at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
-        k = 3 * (i - lo)
-        out[k], out[k + 1], out[k + 2] = -1, -1, -1
-        if n < count_of(cloud, b) and not masked(cloud, b, n):
-            x, y, z = load_point(cloud, b, n, P)
-            if cloud.moving:
-                x, y, z = apply(at, x, y, z)
-            i0, i1, i2 = locate(cloud, lattice, x, y, z)
-            if i0 >= 0 and i1 >= 0 and i2 >= 0:
-                out[k], out[k + 1], out[k + 2] = i0, i1, i2
+    most = cloud.most
+    points, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
+    begin = lo
+    while begin < hi:
+        b = begin // most
+        at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
+        end = min(hi, (b + 1) * most)
+        for start in range(begin, end, TILE):
+            n, first = min(TILE, end - start), start - b * most
+            x, y, z = points[0, :n], points[1, :n], points[2, :n]
+            load_points(cloud, at, b, first, x, y, z, P)
+            locate_points(cloud, lattice, b, first, x, y, z, found)
+            out = row(cloud.out, 3 * start, 3 * n, INT32).reshape((n, 3))
+            for i in range(n):
+                i0, i1, i2 = found[0, i], found[1, i], found[2, i]
+                none = (i0 | i1 | i2) >> np.int32(31)  # all ones where any is negative
+                out[i, 0], out[i, 1], out[i, 2] = i0 | none, i1 | none, i2 | none
+        begin = end
 
 
 # ------------------------------------------------------------------------ points, sorted by slabs
