@@ -71,14 +71,23 @@ template <typename Y, typename C> struct Table {
     }
 };
 
-template <typename Y, typename C>
+// PLAIN: all arrays are float, rows follow at one step, and there is no period. What
+// is then known at compile time is two thirds of the instructions.
+template <typename Y, typename C, int PLAIN>
 __global__ void __launch_bounds__(256) interp(
     const void* __restrict__ x, const void* __restrict__ xp, const int64* __restrict__ order,
     const void* __restrict__ fp, const int64* __restrict__ rows, Y* __restrict__ out, int64 items,
     int64 T, int64 S, int64 x_row, int64 x_step, int64 x_type, int64 xp_row, int64 xp_step,
     int64 xp_width, int64 fp_row, int64 fp_step, int64 fp_type, int64 left, int64 left_bits,
-    int64 right, int64 right_bits, int64 periodic, double period) {
+    int64 right, int64 right_bits, int64 wrapping, double period) {
+    const bool periodic = !PLAIN && wrapping;
+    if (PLAIN) {
+        x_type = fp_type = 1;
+        xp_width = sizeof(Y);
+        order = rows = nullptr;
+    }
     const int64 stride = (int64)gridDim.x * blockDim.x;
+    const bool many = items > 1 << 20;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
         const int64 b = row_of_target(item, T);
         int64 x_at = b * x_row, xp_at = b * xp_row, fp_at = b * fp_row;
@@ -97,8 +106,8 @@ __global__ void __launch_bounds__(256) interp(
         row.width = xp_width;
         row.start = row.latency = row.hz = 0;
         row.ticks = 1;
-        row.narrow = false;
-        const Table<Y, C> table{row, fp, fp_type, fp_at, fp_step, periodic != 0, period};
+        row.narrow = xp_width == 4 && x_type >= 1 && x_type <= 3 && !periodic;
+        const Table<Y, C> table{row, fp, fp_type, fp_at, fp_step, periodic, period};
 
         double q = number(x, x_type, x_at + (item - b * T) * x_step);
         if (periodic) q = wrapped(q, period);
@@ -108,7 +117,7 @@ __global__ void __launch_bounds__(256) interp(
             continue;
         }
         const double end = table.knot(last);
-        int64 k = row.upper_bound(q) - 1;
+        int64 k = (many ? row.template upper_bound<2>(q) : row.upper_bound(q)) - 1;
         if (periodic) k += end <= q ? 2 : 1;
         if (q > end) {
             out[item] = table.end(last, right, right_bits);

@@ -29,6 +29,8 @@ __device__ __forceinline__ int64 remainder_of(int64 i, int64 n) {
     return (i | n) >> 31 ? i % n : (unsigned)i % (unsigned)n;  // 64 bits take ten times as long
 }
 
+constexpr int AT_ONCE = 4;
+
 // Elements begin to end, V at a time. The grid's stride is a multiple of the period where the grid
 // is that large: each thread then keeps its columns, and their statistics in registers.
 //
@@ -51,13 +53,24 @@ __device__ __forceinline__ void write(const X* __restrict__ x,
     if (thread >= active || i >= end) return;
 
     Statistics<C, V> of(table, period, remainder_of(i, period));
-    while (true) {
-        const Pack<X, V> from = load_pack<X, V>(x + i);
+    const auto put = [&](const Pack<X, V>& from, int64 at) {
         Pack<Y, V> to;
 #pragma unroll
         for (int j = 0; j < V; ++j) to.at[j] = Narrow<Y>::of(of(widen<C>(from.at[j]), j));
-        store_pack<Y, V>(out + i, to);
-        i += active * V;
+        store_pack<Y, V>(out + at, to);
+    };
+    const int64 step = active * V;
+    // More bytes under way at once.
+    for (; keeps && i + (AT_ONCE - 1) * step < end; i += AT_ONCE * step) {
+        Pack<X, V> from[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) from[k] = load_pack<X, V>(x + i + k * step);
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) put(from[k], i + k * step);
+    }
+    while (i < end) {
+        put(load_pack<X, V>(x + i), i);
+        i += step;
         if (i >= end) return;
         if (!keeps) of = Statistics<C, V>(table, period, remainder_of(i, period));
     }

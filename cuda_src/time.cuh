@@ -99,10 +99,10 @@ template <typename W> struct Row {
 
     // The loads of a round do not wait for one another, so 4096 stamps take six round trips to the
     // cache where a binary search takes twelve: 0.9 us of 8.9 on 8192 targets in rows of 500. With
-    // six ways, 32 registers are too few.
-    template <typename T, typename L> __device__ __forceinline__ int search(L q) const {
+    // six ways, 32 registers are too few. Where targets are so many that the cache has no rest, two
+    // ways load less.
+    template <typename T, typename L, int ways> __device__ __forceinline__ int search(L q) const {
         const T* t = (const T*)stamps + offset;
-        constexpr int ways = 4;
         int lo = 0, len = (int)n;
         while (len > 0) {
             const int stride = len / ways + 1;
@@ -120,7 +120,7 @@ template <typename W> struct Row {
     }
 
     // The number of samples not after q.
-    __device__ int64 upper_bound(W q) const {
+    template <int WAYS = 4> __device__ int64 upper_bound(W q) const {
         if (!stamps) {  // a uniform clock needs no search, only a correction of the guess
             const double guess = ((double)q - (double)at(0)) * hz / ticks;
             int64 j = guess > 0 ? (int64)(guess < (double)n ? guess : (double)n) : 0;
@@ -129,9 +129,10 @@ template <typename W> struct Row {
             return j;
         }
         if (!order && n < (1 << 30)) {
-            if (width == 8) return search<W, W>(q);
+            if (width == 8) return search<W, W, WAYS>(q);
             // In the stamps' own type where that is also q's: twice the rate of the wide one.
-            return narrow ? search<Half<W>, Half<W>>((Half<W>)q) : search<Half<W>, W>(q);
+            return narrow ? search<Half<W>, Half<W>, WAYS>((Half<W>)q)
+                          : search<Half<W>, W, WAYS>(q);
         }
         int64 lo = 0, hi = n;
         while (lo < hi) {

@@ -270,16 +270,15 @@ def _marked(
     fields |= {"sorted": bits, "out_batch": words, "words": B * words, "views": V, "clouds": B}
     depth = cameras.depth
     plain = not (fields["along_ray"] or space["clamped"]) and math.prod(grid) < 2**31
-    mark = launch(
-        _mark, (depth.dtype, int(plain)), fields, B, V * cameras.height * cameras.width, _THREADS
-    )
+    lines = cameras.images * cameras.height
+    mark = launch(_mark, (depth.dtype, int(plain)), fields, lines, cameras.width, _THREADS)
     launches = [_make_rays(cameras, fields), mark._replace(blocks=_tiles(cameras))]
     scratch = [cameras.rays]
     if not packed:
         parts = -(-math.prod(grid) * SIZE[made.dtype] // 4096)  # a block each: 256 x 16 bytes
         fields = fields | {"out": result, "one": element_bits("one", 1, made.dtype)}
         fields["chunks"] = parts
-        expand = launch(_expand, (f"uint{8 * SIZE[made.dtype]}",), fields, B, math.prod(grid), 256)
+        expand = launch(_expand, (f"uint{8 * SIZE[made.dtype]}",), fields, B * words, 32, 256)
         launches.append(expand._replace(blocks=max(1, min(B * parts, 2**20))))
         scratch.append(bits)
     return Plan({"binary": result}, launches, scratch, "Voxels")

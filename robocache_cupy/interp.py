@@ -26,7 +26,8 @@ _knots = Kernel("interp", "knots")
 _interp = Kernel(
     "interp",
     "interp",
-    [(y, c) for y in FLOATS for c in ("float32", "float64") if (y, c) != ("float64", "float32")],
+    [(y, c, 0) for y in FLOATS for c in ("float32", "float64") if (y, c) != ("float64", "float32")]
+    + [("float32", "float32", 1)],
 )
 
 
@@ -141,10 +142,11 @@ def interp(
                    items=count, weight=S, blocks=count, threads=1024)
         )  # fmt: skip
     steps, table = _rows(batch, (x, where, fp))
+    plain = x.dtype == xp.dtype == fp.dtype == "float32" and table is None and not periodic
     launches.append(
         Launch(
             _interp,
-            (dtype, "float64" if double else "float32"),
+            (dtype, "float64" if double else "float32", int(plain)),
             (x, points, order, fp, table, y),
             (
                 rows * T, T, S, steps[0], x.strides[-1] if x.shape else 0, NUMBERS.index(x.dtype),

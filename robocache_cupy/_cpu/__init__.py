@@ -136,10 +136,10 @@ def float_of_bfloat16(bits):
 @inline
 def bfloat16_of_float(x):
     bits = _bits_of_float(x)
-    if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
-        return np.uint16(0x7FFF)  # NaN, as CUDA's conversion gives it
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+    odd = np.uint32(bits >> np.uint32(16)) & np.uint32(1)
+    rounded = np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+    # NaN as CUDA's conversion gives it. A choice and no branch, so that loops are vectorised.
+    return np.uint16(rounded) if x == x else np.uint16(0x7FFF)
 
 
 @inline
@@ -147,29 +147,29 @@ def float_of_float16(bits):
     """Exact. By integers: LLVM's conversion crashes on processors without F16C."""
     sign = (np.uint32(bits) & np.uint32(0x8000)) << np.uint32(16)
     rest = np.uint32(bits) & np.uint32(0x7FFF)
-    if rest >= np.uint32(0x7C00):  # infinity or NaN
-        return _float_of_bits(sign | np.uint32(0x7F800000) | (rest << np.uint32(13)))
+    wide = np.uint32(rest << np.uint32(13))
     # The exponent is biased by 15, a float's by 127. The multiplication is exact and gives
     # subnormals their value.
-    scaled = _float_of_bits(rest << np.uint32(13)) * np.float32(2.0**112)
-    return _float_of_bits(_bits_of_float(scaled) | sign)
+    scaled = _bits_of_float(_float_of_bits(wide) * np.float32(2.0**112))
+    largest = np.uint32(0x7F800000) | wide  # of infinity or NaN
+    return _float_of_bits(sign | (scaled if rest < np.uint32(0x7C00) else largest))
 
 
 @inline
 def float16_of_float(x):
     bits = _bits_of_float(x)
-    sign = np.uint16((bits >> np.uint32(16)) & np.uint32(0x8000))
+    sign = np.uint16(np.uint32(bits >> np.uint32(16)) & np.uint32(0x8000))
     rest = bits & np.uint32(0x7FFFFFFF)
-    if rest > np.uint32(0x7F800000):
-        return np.uint16(0x7FFF)  # NaN, as CUDA's conversion gives it
-    if rest >= np.uint32(0x47800000):  # 65536 and more
-        return np.uint16(sign | np.uint16(0x7C00))
-    if rest < np.uint32(0x38800000):  # subnormal: the addition rounds at the right place
-        half = _float_of_bits(rest) + np.float32(0.5)
-        return np.uint16(sign | np.uint16(_bits_of_float(half) - np.uint32(0x3F000000)))
-    odd = (rest >> np.uint32(13)) & np.uint32(1)
-    rest += np.uint32(0xC8000FFF) + odd  # (15 - 127) << 23, and just under half a unit
-    return np.uint16(sign | np.uint16(rest >> np.uint32(13)))
+    odd = np.uint32(rest >> np.uint32(13)) & np.uint32(1)
+    # (15 - 127) << 23, and just under half a unit
+    rounded = np.uint16(np.uint32(rest + np.uint32(0xC8000FFF) + odd) >> np.uint32(13))
+    # A subnormal: the addition rounds at the right place.
+    half = _bits_of_float(_float_of_bits(rest) + np.float32(0.5))
+    small = np.uint16(np.uint32(half - np.uint32(0x3F000000)))
+    number = small if rest < np.uint32(0x38800000) else rounded
+    number = np.uint16(0x7C00) if rest >= np.uint32(0x47800000) else number  # 65536 and more
+    number = np.uint16(sign | number)
+    return number if x == x else np.uint16(0x7FFF)  # NaN, as CUDA's conversion gives it
 
 
 @inline

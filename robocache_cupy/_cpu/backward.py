@@ -70,7 +70,7 @@ def span_of(
     if n == 0 or is_nan(q, W):
         return n, n, zero
     if method >= MEAN:
-        a, b = interval(clock, n, before, q, after, W)
+        a, b = interval(clock, n, before, q, after, 0, W)
         if a < b:
             return a, b, one / computed(b - a, C, C) if method == MEAN else one
         if method == SUM:

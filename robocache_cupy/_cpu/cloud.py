@@ -123,19 +123,14 @@ def _room(shape, P):
 @inline
 def load_points(table, at, b, first, x, y, z, P):
     """Points of a cloud from `first` on, moved."""
-    n, step = x.size, table.row
-    p = row(table.points, b * table.batch + first * step, max((n - 1) * step + 3, 0), P)
-    if step == 3:
-        triples = p[: 3 * n].reshape((n, 3))
+    n = x.size
+    if table.row == 3:
+        p = row(table.points, b * table.batch + first * 3, 3 * n, P).reshape((n, 3))
         for i in range(n):
-            x[i] = widen(triples[i, 0], P, P)
-            y[i] = widen(triples[i, 1], P, P)
-            z[i] = widen(triples[i, 2], P, P)
+            x[i], y[i], z[i] = widen(p[i, 0], P, P), widen(p[i, 1], P, P), widen(p[i, 2], P, P)
     else:
         for i in range(n):
-            x[i] = widen(p[i * step], P, P)
-            y[i] = widen(p[i * step + 1], P, P)
-            z[i] = widen(p[i * step + 2], P, P)
+            x[i], y[i], z[i] = load_point(table, b, first + i, P)
     if table.moving:
         for i in range(n):
             x[i], y[i], z[i] = apply(at, x[i], y[i], z[i])
@@ -163,6 +158,13 @@ def locate_points(table, lattice, b, first, x, y, z, found):
     cells_along(x, lattice[0], lattice[3], grid[0], clamped, i)
     cells_along(y, lattice[1], lattice[4], grid[1], clamped, j)
     cells_along(z, lattice[2], lattice[5], grid[2], clamped, k)
+    drop_points(table, b, first, i)
+
+
+@inline
+def drop_points(table, b, first, i):
+    """Mark those behind the end of a cloud, and those masked, by -1."""
+    n = i.size
     for m in range(max(count_of(table, b) - first, 0), n):
         i[m] = -1
     if table.mask != 0:
@@ -197,6 +199,12 @@ def cell(x, origin, size, cells, clamped):
             return cells - 1
         return np.int64(q) if q > 0 else np.int64(0)
     return np.int64(q) if q >= 0 and q < cells else np.int64(-1)
+
+
+@inline
+def keep_points(moved, first, x, y, z, P):
+    for i in range(x.size):
+        keep(moved, first + i, x[i], y[i], z[i], P)
 
 
 @inline

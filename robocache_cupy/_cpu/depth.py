@@ -1,10 +1,12 @@
 """The definition of cuda_src/depth.cu."""
 
 import numpy as np
-from numba.extending import overload
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
 
 from . import DType, inline, load, njit, of_bits, row, widen
-from .cloud import DOUBLE, cloud_of, coordinate, lattice_of, locate
+from .cloud import DOUBLE, TILE, cells_along, cloud_of, coordinate, lattice_of, room
 
 UINT32, FLOAT = DType("uint32"), DType("float32")
 RAY = 4  # rows of the table of rays, for columns and for rows
@@ -86,77 +88,118 @@ def position_of(table, image, C):
 
 
 @inline
-def point_of(table, d, u, v, columns, rows, x0, y0, z0, D):
-    """Whether a pixel has a depth, and the point it shows."""
-    z = widen(d, D, D) * coordinate(table.scale, D)
+def points_of(table, image, v, first, columns, rows, at, depth, x, y, z, D):
+    """The depths of pixels of a row from `first` on, NaN for none, and the points they show."""
+    n, step = depth.size, table.image_step
+    scale = coordinate(table.scale, D)
+    near, far = coordinate(table.near, D), coordinate(table.far, D)
+    pixels = row(
+        table.points, image * table.image + v * table.image_row + first * step,
+        max((n - 1) * step + 1, 0), D,
+    )  # fmt: skip
+    if step == 1:
+        for i in range(n):
+            depth[i] = widen(pixels[i], D, D) * scale
+    else:
+        for i in range(n):
+            depth[i] = widen(pixels[i * step], D, D) * scale
     if table.along_ray:
-        z = z / np.sqrt(columns[3, u] + rows[3, v])
-    if not (z > coordinate(table.near, D) and z <= coordinate(table.far, D)):
-        return False, z, z, z
-    return (
-        True,
-        z * (columns[0, u] + rows[0, v]) + x0,
-        z * (columns[1, u] + rows[1, v]) + y0,
-        z * (columns[2, u] + rows[2, v]) + z0,
-    )
+        length, own = columns[3, first : first + n], rows[3, v]
+        for i in range(n):
+            depth[i] = depth[i] / np.sqrt(length[i] + own)
+    for i in range(n):
+        depth[i] = depth[i] if (depth[i] > near) & (depth[i] <= far) else coordinate(np.nan, D)
+    along(depth, columns[0, first : first + n], rows[0, v], at[0], x)
+    along(depth, columns[1, first : first + n], rows[1, v], at[1], y)
+    along(depth, columns[2, first : first + n], rows[2, v], at[2], z)
 
 
 @inline
-def pixels_of(table, image, v, D):
-    return row(
-        table.points, image * table.image + v * table.image_row,
-        max((table.width - 1) * table.image_step + 1, 0), D,
-    )  # fmt: skip
+def along(depth, column, own, position, out):
+    for i in range(depth.size):
+        out[i] = depth[i] * (column[i] + own) + position
 
 
 @njit
 def depth_points(table, lo, hi, D):
     cloud = cloud_of(table)
     width, height = cloud.width, cloud.height
+    points = room((4, TILE), D)
     for line in range(lo, hi):
         image, v = line // height, line % height
         columns, rows = rays_of(cloud, image, computed_dtype(D))
-        x0, y0, z0 = position_of(cloud, image, D)
-        pixels = pixels_of(cloud, image, v, D)
-        out = row(cloud.out, 3 * line * width, 3 * width, computed_dtype(D))
-        for u in range(width):
-            d = pixels[u * cloud.image_step]
-            valid, x, y, z = point_of(cloud, d, u, v, columns, rows, x0, y0, z0, D)
-            if valid:
-                out[3 * u], out[3 * u + 1], out[3 * u + 2] = x, y, z
-            else:
-                out[3 * u : 3 * u + 3] = np.nan
+        at = position_of(cloud, image, D)
+        for first in range(0, width, TILE):
+            n = min(TILE, width - first)
+            depth, x, y, z = points[0, :n], points[1, :n], points[2, :n], points[3, :n]
+            points_of(cloud, image, v, first, columns, rows, at, depth, x, y, z, D)
+            out = row(cloud.out, 3 * (line * width + first), 3 * n, computed_dtype(D))
+            out = out.reshape((n, 3))
+            nan = coordinate(np.nan, D)
+            for i in range(n):
+                valid = depth[i] == depth[i]
+                out[i, 0] = x[i] if valid else nan
+                out[i, 1] = y[i] if valid else nan
+                out[i, 2] = z[i] if valid else nan
 
 
 @njit
 def mark_depth(table, lo, hi, D, PLAIN):
+    """Threads share the bits: they are set one by one, and seldom, as neighbours fall together."""
     cloud = cloud_of(table)
-    grid = cloud.grid
-    for b in range(lo, hi):
+    height, width, size_y, size_z = cloud.height, cloud.width, cloud.grid[1], cloud.grid[2]
+    grid, clamped = cloud.grid, cloud.clamped != 0
+    points, found = room((4, TILE), D), np.empty((3, TILE), np.int32)
+    numbers = np.empty(TILE, np.int64)
+    for line in range(lo, hi):
+        image, v = line // height, line % height
+        b = image // cloud.views
         lattice = lattice_of(cloud, b, D)
-        bits = row(cloud.sorted, b * cloud.out_batch, cloud.out_batch, UINT32)
-        for image in range(b * cloud.views, (b + 1) * cloud.views):
-            columns, rows = rays_of(cloud, image, computed_dtype(D))
-            x0, y0, z0 = position_of(cloud, image, D)
-            for v in range(cloud.height):
-                pixels = pixels_of(cloud, image, v, D)
-                for u in range(cloud.width):
-                    d = pixels[u * cloud.image_step]
-                    valid, x, y, z = point_of(cloud, d, u, v, columns, rows, x0, y0, z0, D)
-                    if not valid:
-                        continue
-                    i, j, k = locate(cloud, lattice, x, y, z)
-                    if i >= 0 and j >= 0 and k >= 0:
-                        here = (i * grid[1] + j) * grid[2] + k
-                        bits[here >> 5] |= np.uint32(1) << np.uint32(here & 31)
+        bits = cloud.sorted + 4 * b * cloud.out_batch
+        columns, rows = rays_of(cloud, image, computed_dtype(D))
+        at = position_of(cloud, image, D)
+        for first in range(0, width, TILE):
+            n = min(TILE, width - first)
+            depth, x, y, z = points[0, :n], points[1, :n], points[2, :n], points[3, :n]
+            points_of(cloud, image, v, first, columns, rows, at, depth, x, y, z, D)
+            cells_along(x, lattice[0], lattice[3], grid[0], clamped, found[0, :n])
+            cells_along(y, lattice[1], lattice[4], grid[1], clamped, found[1, :n])
+            cells_along(z, lattice[2], lattice[5], grid[2], clamped, found[2, :n])
+            for i in range(n):
+                i0, i1, i2 = np.int64(found[0, i]), np.int64(found[1, i]), np.int64(found[2, i])
+                here = (i0 * size_y + i1) * size_z + i2
+                numbers[i] = -1 if (i0 | i1 | i2) < 0 else here
+            last = np.int64(-1)
+            for i in range(n):
+                here = numbers[i]
+                if here != last and here >= 0:
+                    set_bits(bits + 4 * (here >> 5), np.uint32(1) << np.uint32(here & 31))
+                last = here
+
+
+@intrinsic
+def set_bits(typingctx, address, bits):
+    """Set bits of the 32-bit word at an address, which other threads may set bits of."""
+
+    def codegen(context, builder, signature, args):
+        word = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        known = builder.load_atomic(word, "monotonic", 4)
+        missing = builder.icmp_unsigned("!=", builder.and_(known, args[1]), args[1])
+        with builder.if_then(missing, likely=False):
+            builder.atomic_rmw("or", word, args[1], "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint32), codegen
 
 
 @njit
 def expand_bits(table, lo, hi, U):
     cloud = cloud_of(table)
+    words, voxels = cloud.out_batch, cloud.voxels
     one, zero = of_bits(cloud.one, U), of_bits(0, U)
-    for b in range(lo, hi):
-        bits = row(cloud.sorted, b * cloud.out_batch, cloud.out_batch, UINT32)
-        out = row(cloud.out, b * cloud.voxels, cloud.voxels, U)
-        for v in range(cloud.voxels):
-            out[v] = one if bits[v >> 5] >> np.uint32(v & 31) & np.uint32(1) else zero
+    for word in range(lo, hi):
+        bits = row(cloud.sorted, word, 1, UINT32)[0]
+        b, first = word // words, word % words * 32
+        out = row(cloud.out, b * voxels + first, min(voxels - first, 32), U)
+        for v in range(out.size):
+            out[v] = one if bits >> np.uint32(v) & np.uint32(1) else zero

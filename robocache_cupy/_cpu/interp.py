@@ -110,14 +110,17 @@ def interp(
     x, xp, order, fp, rows, out,
     items, T, S, x_row, x_step, x_type, xp_row, xp_step, xp_width, fp_row, fp_step, fp_type,
     left, left_bits, right, right_bits, periodic, period,
-    lo, hi, Y, C,
+    lo, hi, Y, C, PLAIN,
 ):  # fmt: skip
     y = row(out, 0, hi, Y)
-    hint = 0
+    hint, former, descents = 0, 0.0, 0
+    b, t = lo // T, lo % T - 1
     for item in range(lo, hi):
-        b, t = item // T, item % T
+        t += 1
+        if t == T:
+            b, t = b + 1, 0
         if t == 0:
-            hint = 0
+            hint, descents = 0, 0
         x_at, xp_at, fp_at = b * x_row, b * xp_row, b * fp_row
         if rows != 0:
             at = row(rows, 3 * b, 3, INT64)
@@ -133,7 +136,10 @@ def interp(
             continue
 
         end_knot = knot(clock, last, S, periodic, period)
-        hint = upper_bound(clock, S, q, hint, DOUBLE)
+        # Targets in no order gain nothing from the one before, which costs a branch.
+        descents += np.int64(q < former)
+        former = q
+        hint = upper_bound(clock, S, q, hint if descents < 8 else 0, DOUBLE)
         k = hint - 1
         if periodic != 0:
             k = hint + 1 if end_knot <= q else hint

@@ -1,11 +1,15 @@
 """Parts: columns of a stream that are made in one way, target by target.
 
 dtypes are codes, as the kernels have them: the pairs that most data come in have code of their own,
-the rest goes element by element.
+the rest goes through arrays of numbers, a chunk of columns at a time.
 """
 
+import functools
+
 import numpy as np
-from numba.extending import overload
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
 from . import DType, inline, narrow, row, widen
 from .locate import (
@@ -32,6 +36,9 @@ from .time import elapsed, interval, is_nan, minus, position, stamp
 
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
 TOLERANT, REFLECT, ONE_ROW = 16, 32, 64
+CHUNK = 256  # columns that are computed together: their numbers stay in the nearest cache
+
+forced = functools.partial(inline, forceinline=True)  # so that the loop around it is vectorised
 
 _NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
           "uint16", "uint32", "uint64", "bool")  # fmt: skip
@@ -66,36 +73,51 @@ def nan_bits(code):
 
 
 @inline
-def _element(address, i, X, C):
-    return widen(row(address, i, 1, X)[0], X, C)
+def _read(address, i, n, numbers, k, X, C):
+    x = row(address, i, n, X)
+    for c in range(n):
+        numbers[k + c] = widen(x[c], X, C)
 
 
-@inline
-def read(code, address, i, C):
-    """An element of any dtype as a number of the computed type C."""
-    if code == F32:
-        return _element(address, i, D_F32, C)
-    if code == F64:
-        return _narrowed(row(address, i, 1, D_F64)[0], C)
-    if code == F16:
-        return _element(address, i, D_F16, C)
-    if code == BF16:
-        return _element(address, i, D_BF16, C)
-    if code in (U8, BOOL):
-        return _element(address, i, D_U8, C)
-    if code == I8:
-        return _element(address, i, D_I8, C)
-    if code == I16:
-        return _element(address, i, D_I16, C)
-    if code == U16:
-        return _element(address, i, D_U16, C)
-    if code == I32:
-        return _narrowed(row(address, i, 1, D_I32)[0], C)
-    if code == U32:
-        return _narrowed(row(address, i, 1, D_U32)[0], C)
-    if code == I64:
-        return _narrowed(row(address, i, 1, D_I64)[0], C)
-    return _narrowed(row(address, i, 1, D_U64)[0], C)
+def read(code, address, i, n, numbers, k, C):
+    """n elements of any dtype as numbers of the computed type C, in `numbers` from k on."""
+    raise NotImplementedError
+
+
+@overload(read)
+def _read_any(code, address, i, n, numbers, k, C):
+    def single(code, address, i, n, numbers, k, C):
+        if code == F32:
+            _read(address, i, n, numbers, k, D_F32, C)
+        elif code == BF16:
+            _read(address, i, n, numbers, k, D_BF16, C)
+        elif code == F16:
+            _read(address, i, n, numbers, k, D_F16, C)
+        elif code in (U8, BOOL):
+            _read(address, i, n, numbers, k, D_U8, C)
+        elif code == I8:
+            _read(address, i, n, numbers, k, D_I8, C)
+        elif code == I16:
+            _read(address, i, n, numbers, k, D_I16, C)
+        elif code == U16:
+            _read(address, i, n, numbers, k, D_U16, C)
+
+    def double(code, address, i, n, numbers, k, C):
+        if code == F64:
+            _read(address, i, n, numbers, k, D_F64, C)
+        elif code == I32:
+            _read(address, i, n, numbers, k, D_I32, C)
+        elif code == U32:
+            _read(address, i, n, numbers, k, D_U32, C)
+        elif code == I64:
+            _read(address, i, n, numbers, k, D_I64, C)
+        elif code == U64:
+            _read(address, i, n, numbers, k, D_U64, C)
+        else:
+            single_too(code, address, i, n, numbers, k, C)
+
+    single_too = inline(single)
+    return double if C.dtype == "float64" else single
 
 
 def _narrowed(x, C):
@@ -110,62 +132,85 @@ def _narrowed_as(x, C):
 
 
 @inline
-def put(code, address, i, x):
-    """A computed number as an element of any dtype."""
-    if code == F32:
-        row(address, i, 1, D_F32)[0] = narrow(x, D_F32)
-    elif code == F64:
-        row(address, i, 1, D_F64)[0] = narrow(x, D_F64)
-    elif code == F16:
-        row(address, i, 1, D_F16)[0] = narrow(x, D_F16)
-    elif code == BF16:
-        row(address, i, 1, D_BF16)[0] = narrow(x, D_BF16)
-    elif code == U8:
-        row(address, i, 1, D_U8)[0] = narrow(x, D_U8)
-    elif code == I8:
-        row(address, i, 1, D_I8)[0] = narrow(x, D_I8)
-    elif code == I16:
-        row(address, i, 1, D_I16)[0] = narrow(x, D_I16)
-    elif code == U16:
-        row(address, i, 1, D_U16)[0] = narrow(x, D_U16)
-    elif code == I32:
-        row(address, i, 1, D_I32)[0] = narrow(x, D_I32)
-    elif code == U32:
-        row(address, i, 1, D_U32)[0] = narrow(x, D_U32)
-    elif code == I64:
-        row(address, i, 1, D_I64)[0] = narrow(x, D_I64)
-    elif code == U64:
-        row(address, i, 1, D_U64)[0] = narrow(x, D_U64)
-    else:
-        row(address, i, 1, D_BOOL)[0] = x != 0
+def _put(address, i, n, numbers, k, Y):
+    y = row(address, i, n, Y)
+    for c in range(n):
+        y[c] = narrow(numbers[k + c], Y)
+
+
+def put(code, address, i, n, numbers, k, C):
+    """n computed numbers, in `numbers` from k on, as elements of any dtype."""
+    raise NotImplementedError
+
+
+@overload(put)
+def _put_any(code, address, i, n, numbers, k, C):
+    def single(code, address, i, n, numbers, k, C):
+        if code == F32:
+            _put(address, i, n, numbers, k, D_F32)
+        elif code == BF16:
+            _put(address, i, n, numbers, k, D_BF16)
+        elif code == F16:
+            _put(address, i, n, numbers, k, D_F16)
+        elif code == U8:
+            _put(address, i, n, numbers, k, D_U8)
+        elif code == I8:
+            _put(address, i, n, numbers, k, D_I8)
+        elif code == I16:
+            _put(address, i, n, numbers, k, D_I16)
+        elif code == U16:
+            _put(address, i, n, numbers, k, D_U16)
+        elif code == BOOL:
+            _put(address, i, n, numbers, k, D_BOOL)
+
+    def double(code, address, i, n, numbers, k, C):
+        if code == F64:
+            _put(address, i, n, numbers, k, D_F64)
+        elif code == I32:
+            _put(address, i, n, numbers, k, D_I32)
+        elif code == U32:
+            _put(address, i, n, numbers, k, D_U32)
+        elif code == I64:
+            _put(address, i, n, numbers, k, D_I64)
+        elif code == U64:
+            _put(address, i, n, numbers, k, D_U64)
+        else:
+            single_too(code, address, i, n, numbers, k, C)
+
+    single_too = inline(single)
+    return double if C.dtype == "float64" else single
 
 
 @inline
-def put_bits(code, address, i, bits):
-    """The low bytes of a word, as many as an element has."""
+def put_bits(code, address, i, n, bits):
+    """The low bytes of a word, as many as an element has, as n elements."""
     size = size_of(code)
     if size == 8:
-        row(address, i, 1, D_I64)[0] = bits
+        row(address, i, n, D_I64)[:] = bits
     elif size == 4:
-        row(address, i, 1, D_U32)[0] = np.uint32(bits)
+        row(address, i, n, D_U32)[:] = np.uint32(bits)
     elif size == 2:
-        row(address, i, 1, D_U16)[0] = np.uint16(bits)
+        row(address, i, n, D_U16)[:] = np.uint16(bits)
     else:
-        row(address, i, 1, D_U8)[0] = np.uint8(bits)
+        row(address, i, n, D_U8)[:] = np.uint8(bits)
+
+
+@intrinsic
+def _copy_bytes(typingctx, source, target, n):
+    def codegen(context, builder, signature, args):
+        pointer = context.get_value_type(types.voidptr)
+        source, target = (builder.inttoptr(x, pointer) for x in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
 
 
 @inline
 def copy_bits(code, source, i, target, k, n):
     """n elements, bit by bit."""
     size = size_of(code)
-    if size == 8:
-        row(target, k, n, D_I64)[:] = row(source, i, n, D_I64)
-    elif size == 4:
-        row(target, k, n, D_U32)[:] = row(source, i, n, D_U32)
-    elif size == 2:
-        row(target, k, n, D_U16)[:] = row(source, i, n, D_U16)
-    else:
-        row(target, k, n, D_U8)[:] = row(source, i, n, D_U8)
+    _copy_bytes(source + i * size, target + k * size, n * size)
 
 
 # ----------------------------------------------------------------------------------------- curves
@@ -174,9 +219,9 @@ def copy_bits(code, source, i, target, k, n):
 @inline
 def stencil(clock, n, i0, i1, start, step, method, around, ratio, weight, C, W):
     """The neighbours of an interval, and what its slopes are made of: how many there are on each
-    side, their samples in `around` (y[-2], y[-1], y[2], y[3]), the length of the interval over
-    theirs in `ratio` (-1, 1, -2, 2), and weights of slopes, two at each end. A repeated stamp is a
-    jump, which ends a curve."""
+    side, their samples in `around` (y[-2], y[-1], y[2], y[3]; then stand y[0] and y[1]), the length
+    of the interval over theirs in `ratio` (-1, 1, -2, 2), and weights of slopes, two at each end. A
+    repeated stamp is a jump, which ends a curve."""
     t0, t1 = stamp(clock, i0, W), stamp(clock, i1, W)
     h = _narrowed(elapsed(t1, t0, W), C)
     left, right, far_left, far_right = h, h, h, h
@@ -223,14 +268,13 @@ def stencil(clock, n, i0, i1, start, step, method, around, ratio, weight, C, W):
     return lefts, rights
 
 
-@inline
+@forced
 def harmonic(a, b, wa, wb, C):
     """The slope at a sample between slopes a and b of its two intervals, 0 at an extremum."""
-    if a != a or b != b:
-        return a + b
-    if (a > 0 and b > 0) or (a < 0 and b < 0):
-        return a * (b / (wa * b + wb * a))
-    return _narrowed(0, C)
+    inner = a * (b / (wa * b + wb * a))
+    along = ((a > 0) & (b > 0)) | ((a < 0) & (b < 0))
+    slope = inner if along else _narrowed(0, C)
+    return slope if (a == a) & (b == b) else a + b  # choices and no branches: vectorised
 
 
 @inline
@@ -245,7 +289,7 @@ def at_the_end(a, b, wa, wb, C):
     return three * a if opposed and abs(slope) > three * abs(a) else slope
 
 
-@inline
+@forced
 def akima(m1, m2, m3, m4, modified, C):
     """The slope between slopes m2 and m3 of the two intervals beside a sample, m1 and m4 beyond.
     Slopes are equal where they are so beside those at hand: SciPy asks the whole series."""
@@ -256,9 +300,10 @@ def akima(m1, m2, m3, m4, modified, C):
         b = b + half * abs(m2 + m1)
     total = a + b
     largest = max(max(abs(m1), abs(m2)), max(abs(m3), abs(m4)))
-    if total <= _equal(C) * largest:
-        return _narrowed(0, C) if modified else half * (m4 + m1)
-    return _narrowed(0, C) if total == 0 else (a * m2 + b * m3) / total
+    zero = _narrowed(0, C)
+    between = zero if total == 0 else (a * m2 + b * m3) / total
+    same = zero if modified else half * (m4 + m1)
+    return same if total <= _equal(C) * largest else between
 
 
 def _equal(C):
@@ -272,7 +317,7 @@ def _equal_but_for_rounding(C):
     return lambda C: bound
 
 
-@inline
+@forced
 def hermite(method, lefts, rights, ratio, weight, w, far_left, left, y0, y1, right, far_right, C):
     """The cubic of an interval, in units of its length."""
     two, three = _narrowed(2, C), _narrowed(3, C)
@@ -309,11 +354,51 @@ def hermite(method, lefts, rights, ratio, weight, w, far_left, left, y0, y1, rig
 
 
 @inline
-def normalised_in(column, x, affine, size, C):
-    """A number of a column by the statistics of that column."""
+def curved(method, lefts, rights, ratio, weight, w, numbers, n, C):
+    """n columns, whose samples are in `numbers` as `around` has them, in the place of y[0]."""
+    ratios = ratio[0], ratio[1], ratio[2], ratio[3]
+    weights = weight[0], weight[1], weight[2], weight[3]
+    if method == CATMULL_ROM:
+        _curve(CATMULL_ROM, lefts, rights, ratios, weights, w, numbers, n, C)
+    elif method == PCHIP and lefts and rights:
+        _curve(PCHIP, 1, 1, ratios, weights, w, numbers, n, C)
+    elif method == AKIMA and lefts == 2 and rights == 2:
+        _curve(AKIMA, 2, 2, ratios, weights, w, numbers, n, C)
+    elif method == MAKIMA and lefts == 2 and rights == 2:
+        _curve(MAKIMA, 2, 2, ratios, weights, w, numbers, n, C)
+    else:
+        _curve(method, lefts, rights, ratios, weights, w, numbers, n, C)
+
+
+@forced
+def _curve(method, lefts, rights, ratio, weight, w, numbers, n, C):
+    for c in range(n):
+        numbers[4 * CHUNK + c] = hermite(
+            method, lefts, rights, ratio, weight, w, numbers[c], numbers[CHUNK + c],
+            numbers[4 * CHUNK + c], numbers[5 * CHUNK + c], numbers[2 * CHUNK + c],
+            numbers[3 * CHUNK + c], C,
+        )  # fmt: skip
+
+
+@inline
+def normalised_by(column, numbers, k, n, affine, size, C):
+    """n columns from one on by their statistics; in `numbers` from k on."""
     a = row(affine, 0, 5 * size, C)
-    i = 0 if size == 1 else column % size
-    return normalised(x, a[i], a[size + i], a[2 * size + i], a[3 * size + i], a[4 * size + i])
+    if size == 1:
+        shift, scale, offset, low, high = a[0], a[1], a[2], a[3], a[4]
+        for c in range(n):
+            numbers[k + c] = normalised(numbers[k + c], shift, scale, offset, low, high)
+        return
+    c = 0
+    while c < n:
+        i = (column + c) % size
+        m = min(n - c, size - i)
+        for d in range(m):
+            numbers[k + c + d] = normalised(
+                numbers[k + c + d], a[i + d], a[size + i + d], a[2 * size + i + d],
+                a[3 * size + i + d], a[4 * size + i + d],
+            )  # fmt: skip
+        c += m
 
 
 # ------------------------------------------------------------------------------------- reductions
@@ -331,21 +416,32 @@ def extreme(method, data, start, lo, n, step, d, clock, X):
 
 
 @inline
-def reduced(method, x, data, start, lo, n, step, d, clock, C):
-    """The samples of a span, in the order of time, so that sums repeat."""
-    total = _narrowed(0, C)
-    for k in range(n):
-        v = read(x, data, start + position(clock, lo + k) * step + d, C)
-        if method == ANY:
-            if v != 0:
-                return _narrowed(1, C)
-        elif method < MAX:
-            total = total + v
-        elif k == 0 or v != v or ((v > total) if method == MAX else (v < total)):
-            total = v
-            if v != v:
-                return v
-    return total / _narrowed(n, C) if method == MEAN else total
+def reduced(method, x, data, start, lo, count, step, d, n, clock, numbers, C):
+    """The samples of a span, in the order of time, so that sums repeat: columns from d on."""
+    zero, one = _narrowed(0, C), _narrowed(1, C)
+    for c in range(n):
+        numbers[c] = zero
+    for i in range(count):
+        read(x, data, start + position(clock, lo + i) * step + d, n, numbers, CHUNK, C)
+        if method < MAX:
+            for c in range(n):
+                numbers[c] = numbers[c] + numbers[CHUNK + c]
+        elif method == ANY:
+            for c in range(n):
+                numbers[c] = one if numbers[CHUNK + c] != 0 else numbers[c]
+        elif i == 0:
+            for c in range(n):
+                numbers[c] = numbers[CHUNK + c]
+        else:  # the first NaN stays
+            sign = one if method == MAX else -one
+            for c in range(n):
+                v, best = numbers[CHUNK + c], numbers[c]
+                better = (sign * v > sign * best) | (v != v)
+                numbers[c] = v if better & (best == best) else best
+    if method == MEAN:
+        total = _narrowed(count, C)
+        for c in range(n):
+            numbers[c] = numbers[c] / total
 
 
 # ---------------------------------------------------------------------------------------- a target
@@ -355,18 +451,20 @@ def reduced(method, x, data, start, lo, n, step, d, clock, C):
 def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
     """The rotations of a part, and whether all of them are defined."""
     defined = True
-    gap = np.int64(part.rotation_row) - 3
+    width, gap = np.int64(part.width), np.int64(part.rotation_row) - 3
+    run = 3 if gap else width  # elements that stand side by side
     for g in range(part.groups):
         d = g * part.stride + np.int64(part.column)
-        for c in range(part.width):
-            at = d + c + c // 3 * gap
-            a[c], b[c] = read(part.x, data, x0 + at, C), read(part.x, data, x1 + at, C)
+        for c in range(0, width, run):
+            read(part.x, data, x0 + d + c // 3 * gap + c, run, a, c, C)
+            if w != 0:
+                read(part.x, data, x1 + d + c // 3 * gap + c, run, b, c, C)
         if w != 0:
             if not turn(part.rotation, 3, part.flags, a, b, w, r, C, C):
                 defined = False
                 if part.fill:
-                    for c in range(part.width):
-                        put_bits(part.y, out, y + d + c + c // 3 * gap, fill_bits)
+                    for c in range(0, width, run):
+                        put_bits(part.y, out, y + d + c // 3 * gap + c, run, fill_bits)
                     continue
         else:
             r[:] = a
@@ -374,12 +472,11 @@ def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
                 stored = (a[0], a[1], a[2], a[3])
                 stored = as_stored(part.rotation, canonical(in_order(part.rotation, stored)))
                 r[0], r[1], r[2], r[3] = stored
-        for c in range(part.width):
-            at = d + c + c // 3 * gap
-            v = r[c]
+        for c in range(0, width, run):
+            at = d + c // 3 * gap + c
             if affine != 0:
-                v = normalised_in(at, v, affine, part.affine_size, C)
-            put(part.y, out, y + at, v)
+                normalised_by(at, r, c, run, affine, np.int64(part.affine_size), C)
+            put(part.y, out, y + at, run, r, c, C)
     return defined
 
 
@@ -388,7 +485,7 @@ def part_target(stream, part, memory, target, room, C, W):
     """`make_part` of every method."""
     data, out, affine, constants = memory
     clock, n, before, q, after, j, given, start, y = target
-    around, ratio, weight, a, b, r = room
+    around, ratio, weight, a, b, r, numbers = room
     method, x_code, y_code = part.method, part.x, part.y
     step, width, groups, stride = part.data_step, part.width, part.groups, part.stride
     column = np.int64(part.column)
@@ -400,7 +497,7 @@ def part_target(stream, part, memory, target, room, C, W):
     lo, count = 0, 0
     if given:
         if method >= MEAN and not is_nan(q, W):
-            lo, hi = interval(clock, n, before, q, after, W)
+            lo, hi = interval(clock, n, before, q, after, j, W)
             count = max(hi - lo, 0)
         if count > 0:
             i0, i1, ok = lo, lo, True
@@ -425,53 +522,46 @@ def part_target(stream, part, memory, target, room, C, W):
             part, data, x0, x1, w, out, y, affine, constants[part.fill_value], a, b, r, C
         ):
             ok = False
-    elif count > 0:
-        exact = x_code == y_code and affine == 0 and method >= MAX and method != ANY
+    elif count > 0 and x_code == y_code and x_code in (I64, U64) and (
+        affine == 0 and method >= MAX and method != ANY
+    ):  # fmt: skip
         for g in range(groups):
             for d in range(g * stride + column, g * stride + column + width):
-                if exact and x_code == I64:
+                if x_code == I64:
                     best = extreme(method, data, start, lo, count, step, d, clock, D_I64)
                     row(out, y + d, 1, D_I64)[0] = best
-                elif exact and x_code == U64:
+                else:
                     most = extreme(method, data, start, lo, count, step, d, clock, D_U64)
                     row(out, y + d, 1, D_U64)[0] = most
-                else:
-                    v = reduced(method, x_code, data, start, lo, count, step, d, clock, C)
-                    if affine != 0:
-                        v = normalised_in(d, v, affine, part.affine_size, C)
-                    put(y_code, out, y + d, v)
-    elif affine == 0 and (w == 0 or method == LINEAR):
-        sampled(part, data, x0, x1, w, out, y, C)
-    else:
+    elif count > 0 or affine != 0 or not (w == 0 or method == LINEAR):
         lefts, rights = 0, 0
         if w != 0 and method >= CATMULL_ROM:
             lefts, rights = stencil(
                 clock, n, i0, i1, start, step, method, around, ratio, weight, C, W
             )
+        around[4], around[5] = x0, x1
+        size = np.int64(part.affine_size)
         for g in range(groups):
-            for d in range(g * stride + column, g * stride + column + width):
-                v = read(x_code, data, x0 + d, C)
-                if w != 0:
-                    v1 = read(x_code, data, x1 + d, C)
-                    if method >= CATMULL_ROM:
-                        before_, after_, first, last = v, v1, v, v1
-                        if lefts:
-                            before_ = read(x_code, data, around[1] + d, C)
-                            first = before_
-                        if rights:
-                            after_ = read(x_code, data, around[2] + d, C)
-                            last = after_
-                        if lefts == 2:
-                            first = read(x_code, data, around[0] + d, C)
-                        if rights == 2:
-                            last = read(x_code, data, around[3] + d, C)
-                        v = hermite(method, lefts, rights, ratio, weight, w, first, before_, v, v1,
-                                    after_, last, C)  # fmt: skip
-                    else:
-                        v = v + w * (v1 - v)
+            end = g * stride + column + width
+            for d in range(g * stride + column, end, CHUNK):
+                m = min(end - d, CHUNK)
+                made = 0
+                if count > 0:
+                    reduced(method, x_code, data, start, lo, count, step, d, m, clock, numbers, C)
+                else:
+                    made = 4 * CHUNK
+                    for k in range(2 - lefts, 6 if w != 0 else 5):
+                        if k < 2 + rights or k >= 4:
+                            read(x_code, data, around[k] + d, m, numbers, k * CHUNK, C)
+                    if w != 0 and method >= CATMULL_ROM:
+                        curved(method, lefts, rights, ratio, weight, w, numbers, m, C)
+                    elif w != 0:
+                        toward(numbers, m, w)
                 if affine != 0:
-                    v = normalised_in(d, v, affine, part.affine_size, C)
-                put(y_code, out, y + d, v)
+                    normalised_by(d, numbers, made, m, affine, size, C)
+                put(y_code, out, y + d, m, numbers, made, C)
+    else:
+        sampled(part, data, x0, x1, w, out, y, numbers, C)
     return index, w, ok
 
 
@@ -487,29 +577,59 @@ def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         else:
-            sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
+            sampled(part, data, x0, x0, _narrowed(0, C), out, y, room[6], C)
 
     def full(part, memory, x0, code, y, room, C, LEVEL):
         data, out, affine, constants = memory
-        a, r = room[3], room[5]
+        a, r, numbers = room[3], room[5], room[6]
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         elif part.rotation:
             turned(part, data, x0, x0, _narrowed(0, C), out, y, affine, 0, a, a, r, C)
         elif affine == 0:
-            sampled(part, data, x0, x0, _narrowed(0, C), out, y, C)
+            sampled(part, data, x0, x0, _narrowed(0, C), out, y, numbers, C)
         else:
+            size = np.int64(part.affine_size)
             for g in range(part.groups):
-                first = g * part.stride + np.int64(part.column)
-                for d in range(first, first + part.width):
-                    v = read(part.x, data, x0 + d, C)
-                    put(part.y, out, y + d, normalised_in(d, v, affine, part.affine_size, C))
+                first = g * np.int64(part.stride) + np.int64(part.column)
+                end = first + np.int64(part.width)
+                for d in range(first, end, CHUNK):
+                    n = min(end - d, CHUNK)
+                    read(part.x, data, x0 + d, n, numbers, 0, C)
+                    normalised_by(d, numbers, 0, n, affine, size, C)
+                    put(part.y, out, y + d, n, numbers, 0, C)
 
     return full if LEVEL.dtype == "1" else plain
 
 
+def linear(code, data, x0, x1, out, y, column, width, groups, stride, w, C):
+    """Between two samples of the dtypes that most data come in; False for another."""
+    raise NotImplementedError
+
+
+@overload(linear)
+def _linear_any(code, data, x0, x1, out, y, column, width, groups, stride, w, C):
+    def single(code, data, x0, x1, out, y, column, width, groups, stride, w, C):
+        if code == F32:
+            _linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F32)
+        elif code == BF16:
+            _linear(data, x0, x1, out, y, column, width, groups, stride, w, D_BF16)
+        elif code == F16:
+            _linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F16)
+        else:
+            return False
+        return True
+
+    def double(code, data, x0, x1, out, y, column, width, groups, stride, w, C):
+        if code == F64:
+            _linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F64)
+        return code == F64
+
+    return double if C.dtype == "float64" else single
+
+
 @inline
-def linear(data, x0, x1, out, y, column, width, groups, stride, w, X):
+def _linear(data, x0, x1, out, y, column, width, groups, stride, w, X):
     for g in range(groups):
         d = g * stride + column
         u, v, z = (
@@ -518,7 +638,16 @@ def linear(data, x0, x1, out, y, column, width, groups, stride, w, X):
             row(out, y + d, width, X),
         )
         for c in range(width):
-            z[c] = u[c] + w * (v[c] - u[c])
+            first = widen(u[c], X, X)
+            z[c] = narrow(first + w * (widen(v[c], X, X) - first), X)
+
+
+@inline
+def toward(numbers, n, w):
+    """From y[0] to y[1], which stand in `numbers` as `around` has them."""
+    for c in range(n):
+        first = numbers[4 * CHUNK + c]
+        numbers[4 * CHUNK + c] = first + w * (numbers[5 * CHUNK + c] - first)
 
 
 @inline
@@ -533,11 +662,12 @@ def write_constant(part, i0, out, y, constants):
         bits = constants[part.right_value]
     elif i0 == -1 - FILL:
         bits = constants[part.fill_value]
-    column, gap = np.int64(part.column), np.int64(part.rotation_row) - 3
+    width, gap = np.int64(part.width), np.int64(part.rotation_row) - 3
+    run = 3 if part.rotation and gap else width
     for g in range(part.groups):
-        for c in range(part.width):
-            at = c + c // 3 * gap if part.rotation else c
-            put_bits(part.y, out, y + g * part.stride + column + at, bits)
+        d = g * np.int64(part.stride) + np.int64(part.column)
+        for c in range(0, width, run):
+            put_bits(part.y, out, y + d + c // 3 * gap * (run == 3) + c, run, bits)
 
 
 @inline
@@ -547,7 +677,7 @@ def unlimited(stream, W):
 
 
 @inline
-def sampled(part, data, x0, x1, w, out, y, C):
+def sampled(part, data, x0, x1, w, out, y, numbers, C):
     """All columns of a part from one sample, or linearly between two."""
     column = np.int64(part.column)
     width, groups, stride = np.int64(part.width), np.int64(part.groups), np.int64(part.stride)
@@ -555,24 +685,25 @@ def sampled(part, data, x0, x1, w, out, y, C):
         for g in range(groups):
             d = g * stride + column
             copy_bits(part.x, data, x0 + d, out, y + d, width)
-    elif w != 0 and part.x == F32 and part.y == F32:
-        linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F32)
-    elif w != 0 and part.x == F64 and part.y == F64:
-        linear(data, x0, x1, out, y, column, width, groups, stride, w, D_F64)
-    else:
+    elif w == 0 or part.x != part.y or not (
+        linear(part.x, data, x0, x1, out, y, column, width, groups, stride, w, C)
+    ):  # fmt: skip
         for g in range(groups):
-            for d in range(g * stride + column, g * stride + column + width):
-                v = read(part.x, data, x0 + d, C)
+            end = g * stride + column + width
+            for d in range(g * stride + column, end, CHUNK):
+                n = min(end - d, CHUNK)
+                read(part.x, data, x0 + d, n, numbers, 4 * CHUNK, C)
                 if w != 0:
-                    v = v + w * (read(part.x, data, x1 + d, C) - v)
-                put(part.y, out, y + d, v)
+                    read(part.x, data, x1 + d, n, numbers, 5 * CHUNK, C)
+                    toward(numbers, n, w)
+                put(part.y, out, y + d, n, numbers, 4 * CHUNK, C)
 
 
 @inline
 def room_for(C):
     """What `make_part` works in."""
-    return (np.empty(4, np.int64), _numbers(4, C), _numbers(4, C), _numbers(9, C), _numbers(9, C),
-            _numbers(9, C))  # fmt: skip
+    return (np.empty(6, np.int64), _numbers(4, C), _numbers(4, C), _numbers(9, C), _numbers(9, C),
+            _numbers(9, C), _numbers(6 * CHUNK, C))  # fmt: skip
 
 
 def _numbers(n, C):
@@ -613,7 +744,8 @@ def _make_part(stream, part, memory, target, room, C, W, LEVEL):
             write_constant(part, i0, out, y, constants)
             return np.int64(-1), w, ok
         index, step = position(clock, i0), part.data_step
-        sampled(part, data, start + index * step, start + position(clock, i1) * step, w, out, y, C)
+        x0, x1 = start + index * step, start + position(clock, i1) * step
+        sampled(part, data, x0, x1, w, out, y, room[6], C)
         return index, w, ok
 
     def full(stream, part, memory, target, room, C, W, LEVEL):

@@ -10,15 +10,17 @@ from numba.extending import overload
 from .._core.table import SPARSE
 from . import DType, inline, load, narrow, njit, of_bits, row, widen
 from .cloud import (
-    apply,
+    TILE,
     cloud_of,
     coordinate,
     count_of,
+    drop_points,
     keep,
     lattice_of,
-    load_point,
-    locate,
+    load_points,
+    locate_points,
     masked,
+    room,
     transform_of,
 )
 from .fixed import NOT_FINITE, ZEROS, exponent_of, scale_of, scaled
@@ -60,6 +62,8 @@ def _unsigned(x, K):
 def point_keys(table, lo, hi, P, K, BOUNDED):
     cloud = cloud_of(table)
     digits, most = 1 << cloud.bits, cloud.most
+    size_y, size_z = cloud.grid[1], cloud.grid[2]
+    coordinates, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
     counts = np.empty(digits, np.int64)
     none = unsigned(-1, K)
     for block in range(lo, hi):
@@ -67,45 +71,49 @@ def point_keys(table, lo, hi, P, K, BOUNDED):
         begin = c * cloud.chunk
         end, count = min(begin + cloud.chunk, most), count_of(cloud, b)
         at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
-        keys = row(cloud.sorted, b * most, most, K)
+        if cloud.out != 0:
+            row(cloud.out, b * most + begin, end - begin, INT32)[:] = -1
         counts[:] = 0
-        for n in range(begin, end):
-            keys[n] = none
-            if cloud.out != 0:
-                row(cloud.out, b * most + n, 1, INT32)[0] = -1
-            if n >= count or masked(cloud, b, n):
-                continue
-            x, y, z = load_point(cloud, b, n, P)
-            if cloud.moving:
-                x, y, z = apply(at, x, y, z)
+        for start in range(begin, end, TILE):
+            n = min(TILE, end - start)
+            x, y, z = coordinates[0, :n], coordinates[1, :n], coordinates[2, :n]
+            load_points(cloud, at, b, start, x, y, z, P)
             if cloud.moved != 0:
-                keep(cloud.moved, b * most + n, x, y, z, P)
+                for i in range(min(n, count - start)):
+                    if not masked(cloud, b, start + i):
+                        keep(cloud.moved, b * most + start + i, x[i], y[i], z[i], P)
             if BOUNDED:
-                i0, i1, i2 = locate(cloud, lattice, x, y, z)
-                if i0 < 0 or i1 < 0 or i2 < 0:
-                    continue
-                key = (i0 * cloud.grid[1] + i1) * cloud.grid[2] + i2
+                locate_points(cloud, lattice, b, start, x, y, z, found)
             else:
-                i0 = anywhere(x, lattice[0], lattice[3])
-                i1 = anywhere(y, lattice[1], lattice[4])
-                i2 = anywhere(z, lattice[2], lattice[5])
-                if i0 < 0 or i1 < 0 or i2 < 0:
-                    continue
-                key = (i0 << 21 | i1) << 21 | i2
-            keys[n] = unsigned(key, K)
-            counts[key & (digits - 1)] += 1
+                anywhere(x, lattice[0], lattice[3], found[0, :n])
+                anywhere(y, lattice[1], lattice[4], found[1, :n])
+                anywhere(z, lattice[2], lattice[5], found[2, :n])
+                drop_points(cloud, b, start, found[0, :n])
+            keys = row(cloud.sorted, b * most + start, n, K)
+            for i in range(n):
+                i0, i1, i2 = np.int64(found[0, i]), np.int64(found[1, i]), np.int64(found[2, i])
+                if BOUNDED:
+                    key = (i0 * size_y + i1) * size_z + i2
+                else:
+                    key = (i0 << 21 | i1) << 21 | i2
+                keys[i] = none if (i0 | i1 | i2) < 0 else unsigned(key, K)
+            for i in range(n):
+                if keys[i] != none:
+                    counts[np.int64(keys[i]) & (digits - 1)] += 1
         bins = row(cloud.bins, b * digits * cloud.chunks, digits * cloud.chunks, INT32)
         for d in range(digits):
             bins[d * cloud.chunks + c] = counts[d]
 
 
 @inline
-def anywhere(x, origin, size):
-    """The voxel along one axis of an unbounded lattice, from its lower end; -1 for none."""
-    q = (x - origin) / size
-    if q >= 1 - HALF_SPAN and q < HALF_SPAN:
-        return np.int64(np.floor(q)) + HALF_SPAN
-    return np.int64(-1)
+def anywhere(x, origin, size, found):
+    """The voxel of each coordinate along one axis of an unbounded lattice, from its lower end; -1
+    for none."""
+    low, high = x.dtype.type(1 - HALF_SPAN), x.dtype.type(HALF_SPAN)
+    for i in range(x.size):
+        q = (x[i] - origin) / size
+        inside = (q >= low) & (q < high)
+        found[i] = np.int32(np.floor(q)) + HALF_SPAN if inside else -1
 
 
 @inline

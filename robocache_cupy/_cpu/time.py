@@ -141,7 +141,7 @@ def stamp(clock, i, W):
 @inline
 def not_after(clock, i, q, W):
     t = stamp(clock, i, W)
-    return not is_nan(t, W) and t <= q
+    return (not is_nan(t, W)) & (t <= q)
 
 
 @inline
@@ -156,20 +156,24 @@ def upper_bound(clock, n, q, hint, W):
         while j > 0 and not not_after(clock, j - 1, q, W):
             j -= 1
         return j
-    if 0 < hint <= n and not_after(clock, hint - 1, q, W):
-        lo, stride = hint, 1
+    if 0 < hint <= n:
+        if not not_after(clock, hint - 1, q, W):
+            hi = hint - 1
+        else:
+            lo = hint
+    stride = 1
+    if lo > 0:
         while lo + stride <= n:  # sorted targets advance by little
             if not not_after(clock, lo + stride - 1, q, W):
                 hi = lo + stride - 1
                 break
             lo += stride
             stride *= 2
-    while lo < hi:
-        mid = lo + (hi - lo) // 2
-        if not_after(clock, mid, q, W):
-            lo = mid + 1
-        else:
-            hi = mid
+    while lo < hi:  # without a branch on the outcome, which no processor could foresee
+        half = (hi - lo) >> 1
+        more = np.int64(not_after(clock, lo + half, q, W))
+        hi = lo + half + (hi - lo - half) * more
+        lo += (half + 1) * more
     return lo
 
 
@@ -187,14 +191,36 @@ def first_at(clock, j, q, W):
 
 
 @inline
-def until_middle(clock, n, a, b, W):
-    """The number of samples that are nearer to a than to b > a; one at the middle is."""
-    lo, hi = 0, n
+def nearer(clock, i, a, b, W):
+    """Whether a sample is nearer to a than to b > a; one at the middle is."""
+    t = stamp(clock, i, W)
+    near = t <= a or (t < b and elapsed(t, a, W) <= elapsed(b, t, W))
+    return near and not is_nan(t, W)
+
+
+@inline
+def until_middle(clock, n, a, b, hint, W):
+    """The number of samples that are nearer to a than to b. `hint` is a number close by."""
+    lo, hi, stride = 0, n, 1
+    if hint > 0 and not nearer(clock, hint - 1, a, b, W):
+        hi = hint - 1
+        while hi - stride >= 0:
+            if nearer(clock, hi - stride, a, b, W):
+                lo = hi - stride + 1
+                break
+            hi -= stride
+            stride *= 2
+    else:
+        lo = hint
+        while lo + stride <= n:
+            if not nearer(clock, lo + stride - 1, a, b, W):
+                hi = lo + stride - 1
+                break
+            lo += stride
+            stride *= 2
     while lo < hi:
         mid = lo + (hi - lo) // 2
-        t = stamp(clock, mid, W)
-        nearer = t <= a or (t < b and elapsed(t, a, W) <= elapsed(b, t, W))
-        if nearer and not is_nan(t, W):
+        if nearer(clock, mid, a, b, W):
             lo = mid + 1
         else:
             hi = mid
@@ -202,18 +228,18 @@ def until_middle(clock, n, a, b, W):
 
 
 @inline
-def interval(clock, n, before, q, after, W):
+def interval(clock, n, before, q, after, hint, W):
     """The samples [a, b) nearer to target q than to its neighbours, which are NaN where there are
     none: the interval of an outermost target is as wide outward as inward. A lone target has what
-    is stamped with it."""
+    is stamped with it. `hint`: a number of samples close by."""
     if is_nan(before, W) and is_nan(after, W):
-        b = upper_bound(clock, n, q, 0, W)
+        b = upper_bound(clock, n, q, hint, W)
         if b > 0 and stamp(clock, b - 1, W) == q:
             return first_at(clock, b, q, W), b
         return b, b
     left = reflected(q, after, W) if is_nan(before, W) else before
     right = reflected(q, before, W) if is_nan(after, W) else after
-    return until_middle(clock, n, left, q, W), until_middle(clock, n, q, right, W)
+    return until_middle(clock, n, left, q, hint, W), until_middle(clock, n, q, right, hint, W)
 
 
 @inline

@@ -7,16 +7,12 @@ from . import DType, computed, inline, narrow, njit, of_bits, row, widen
 from .cloud import (
     TILE,
     UINT8,
-    apply,
     cloud_of,
     count_of,
-    keep,
+    keep_points,
     lattice_of,
-    load_point,
     load_points,
-    locate,
     locate_points,
-    masked,
     room,
     transform_of,
 )
@@ -68,7 +64,9 @@ def sorted_points(cloud, block):
 @njit
 def sort_points(table, lo, hi, P, PLAIN):
     cloud = cloud_of(table)
-    slabs, bits = cloud.slabs, cloud.bits
+    slabs, bits, most = cloud.slabs, cloud.bits, cloud.most
+    size_y, size_z, lowest = cloud.grid[1], cloud.grid[2], cloud.first
+    coordinates, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
     cursor = np.empty(slabs, np.int64)
     place = np.empty(cloud.chunk, np.int64)
     for block in range(lo, hi):
@@ -77,22 +75,22 @@ def sort_points(table, lo, hi, P, PLAIN):
         at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
         points, begins = sorted_points(cloud, block)
         cursor[:] = 0
-        for i in range(n):
-            place[i] = -1
-            x, y, z = load_point(cloud, b, first + i, P)
-            if cloud.moving:
-                x, y, z = apply(at, x, y, z)
+        for start in range(0, n, TILE):
+            m = min(TILE, n - start)
+            x, y, z = coordinates[0, :m], coordinates[1, :m], coordinates[2, :m]
+            load_points(cloud, at, b, first + start, x, y, z, P)
             if cloud.moved != 0:
-                keep(cloud.moved, b * cloud.most + first + i, x, y, z, P)
-            if masked(cloud, b, first + i):
-                continue
-            i0, i1, i2 = locate(cloud, lattice, x, y, z)
-            if i0 < 0 or i1 < 0 or i2 < 0:
-                continue
-            inside = (i0 * cloud.grid[1] + i1) * cloud.grid[2] + i2 - cloud.first
-            if 0 <= inside < slabs << bits:
-                place[i] = inside
-                cursor[inside >> bits] += 1
+                keep_points(cloud.moved, b * most + first + start, x, y, z, P)
+            locate_points(cloud, lattice, b, first + start, x, y, z, found)
+            here = place[start : start + m]
+            for i in range(m):
+                i0, i1, i2 = found[0, i], found[1, i], found[2, i]
+                inside = (np.int64(i0) * size_y + i1) * size_z + i2 - lowest
+                bad = (i0 < 0) | (i1 < 0) | (i2 < 0) | (inside < 0) | (inside >= slabs << bits)
+                here[i] = -1 if bad else inside
+            for i in range(m):
+                if here[i] >= 0:
+                    cursor[here[i] >> bits] += 1
         total = 0
         for s in range(slabs):
             begins[s] = total
@@ -113,6 +111,38 @@ def slab_of(cloud, block):
     b, s = block // cloud.slabs, block % cloud.slabs
     begin = cloud.first + (s << cloud.bits)
     return b, s, begin, min(cloud.voxels - begin, 1 << cloud.bits)
+
+
+@inline
+def points_of_slab(cloud, b, s):
+    """For the points of a slab, in order: the voxel in the slab, and the number in the cloud. They
+    are seldom as many as the slab's voxels: it pays to begin from them."""
+    total = 0
+    for c in range(cloud.chunks):
+        _, begins = sorted_points(cloud, b * cloud.chunks + c)
+        total += np.int64(begins[s + 1]) - np.int64(begins[s])
+    voxel, point = np.empty(total, np.int32), np.empty(total, np.int32)
+    total = 0
+    for c in range(cloud.chunks):
+        points, begins = sorted_points(cloud, b * cloud.chunks + c)
+        first = c * cloud.chunk
+        for i in range(begins[s], begins[s + 1]):
+            voxel[total] = points[i] >> 16
+            point[total] = first + (points[i] & 0xFFFF)
+            total += 1
+    return voxel, point
+
+
+@inline
+def fill_slab(out, cloud, b, begin, n, value):
+    """Set all channels of a slab's voxels."""
+    if cloud.out_channel == 1:
+        at = place_of(cloud, b, begin, 0)
+        out[at : at + n * cloud.out_voxel] = value
+    else:
+        for channel in range(cloud.channels):
+            at = place_of(cloud, b, begin, channel)
+            out[at : at + n] = value
 
 
 # -------------------------------------------------------------------------------------- occupancy
@@ -186,46 +216,42 @@ def total(table, lo, hi, X, O):
     cloud = cloud_of(table)
     C, most = cloud.channels, 1 << cloud.bits
     mean, quick = cloud.kind & 1, cloud.kind & 2
-    number = np.empty(most, np.int64)
-    exponents, scales = np.empty(most, np.int64), np.empty(most, np.int64)
-    sums, quick_sums = np.empty(most, np.int64), np.empty(most, np.float32)
+    number, scales = np.zeros(most, np.int64), np.empty(most, np.int64)
+    exponents, sums = np.full(most, ZEROS), np.zeros(most, np.int64)
+    quick_sums = np.zeros(most, np.float32)
     fill = narrow(cloud.fill, O)
     for block in range(lo, hi):
         b, s, begin, n = slab_of(cloud, block)
         if n <= 0:
             continue
         out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, O)
-        number[:n] = 0
-        for c in range(cloud.chunks):
-            points, begins = sorted_points(cloud, b * cloud.chunks + c)
-            for i in range(begins[s], begins[s + 1]):
-                number[points[i] >> 16] += 1
+        fill_slab(out, cloud, b, begin, n, fill)
+        voxel, point = points_of_slab(cloud, b, s)
+        occupied = np.empty(voxel.size, np.int32)
+        voxels = 0
+        for i in range(voxel.size):
+            if number[voxel[i]] == 0:
+                occupied[voxels] = voxel[i]
+                voxels += 1
+            number[voxel[i]] += 1
         for channel in range(C):
-            exponents[:n], sums[:n], quick_sums[:n] = ZEROS, 0, 0
-            for c in range(cloud.chunks):
-                points, begins = sorted_points(cloud, b * cloud.chunks + c)
-                for i in range(begins[s], begins[s + 1]):
-                    v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
-                    x = feature(cloud, b, p, channel, X)
-                    if quick:
-                        quick_sums[v] += np.float32(widen(x, X, FLOAT))
-                    else:
-                        exponents[v] = max(exponents[v], exponent_of(widen(x, X, DOUBLE)))
+            for i in range(voxel.size):
+                v, x = voxel[i], feature(cloud, b, point[i], channel, X)
+                if quick:
+                    quick_sums[v] += np.float32(widen(x, X, FLOAT))
+                else:
+                    exponents[v] = max(exponents[v], exponent_of(widen(x, X, DOUBLE)))
             if not quick:
-                for v in range(n):
+                for v in occupied[:voxels]:
                     scales[v] = scale_of(number[v], exponents[v])
-                for c in range(cloud.chunks):
-                    points, begins = sorted_points(cloud, b * cloud.chunks + c)
-                    for i in range(begins[s], begins[s + 1]):
-                        v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
-                        if exponents[v] != ZEROS and exponents[v] != NOT_FINITE:
-                            x = widen(feature(cloud, b, p, channel, X), X, DOUBLE)
-                            sums[v] += np.int64(np.rint(scaled(x, scales[v])))
-            for v in range(n):
+                for i in range(voxel.size):
+                    v = voxel[i]
+                    if exponents[v] != ZEROS and exponents[v] != NOT_FINITE:
+                        x = widen(feature(cloud, b, point[i], channel, X), X, DOUBLE)
+                        sums[v] += np.int64(np.rint(scaled(x, scales[v])))
+            for v in occupied[:voxels]:
                 at = place_of(cloud, b, begin + v, channel)
-                if number[v] == 0:
-                    out[at] = fill
-                elif exponents[v] == NOT_FINITE:
+                if exponents[v] == NOT_FINITE:
                     out[at] = narrow(np.nan, O)
                 else:
                     y = np.float64(quick_sums[v]) if quick else np.float64(sums[v])
@@ -234,6 +260,9 @@ def total(table, lo, hi, X, O):
                     if not quick and exponents[v] != ZEROS:
                         y = scaled(y, -scales[v])
                     out[at] = narrow(y, O)
+                exponents[v], sums[v], quick_sums[v] = ZEROS, 0, 0
+        for v in occupied[:voxels]:
+            number[v] = 0
 
 
 @inline
@@ -249,32 +278,29 @@ def extreme(table, lo, hi, X):
     cloud = cloud_of(table)
     C, minimum = cloud.channels, cloud.kind != 0
     fill = of_bits(cloud.one, X)
-    seen = np.empty(1 << cloud.bits, np.bool_)
+    seen = np.zeros(1 << cloud.bits, np.bool_)
     for block in range(lo, hi):
         b, s, begin, n = slab_of(cloud, block)
         if n <= 0:
             continue
         out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, X)
+        fill_slab(out, cloud, b, begin, n, fill)
+        voxel, point = points_of_slab(cloud, b, s)
         for channel in range(C):
-            seen[:n] = False
-            for c in range(cloud.chunks):
-                points, begins = sorted_points(cloud, b * cloud.chunks + c)
-                for i in range(begins[s], begins[s + 1]):
-                    v = points[i] >> 16
-                    x = feature(cloud, b, c * cloud.chunk + (points[i] & 0xFFFF), channel, X)
-                    at = place_of(cloud, b, begin + v, channel)
-                    if is_nan(x, X):
-                        x = nan_of(X)
-                    elif seen[v] and (
-                        is_nan(out[at], X)
-                        or not (before(x, out[at], X) if minimum else before(out[at], x, X))
-                    ):
-                        continue
-                    out[at] = x
-                    seen[v] = True
-            for v in range(n):
-                if not seen[v]:
-                    out[place_of(cloud, b, begin + v, channel)] = fill
+            for i in range(voxel.size):
+                v, x = voxel[i], feature(cloud, b, point[i], channel, X)
+                at = place_of(cloud, b, begin + v, channel)
+                if is_nan(x, X):
+                    x = nan_of(X)
+                elif seen[v] and (
+                    is_nan(out[at], X)
+                    or not (before(x, out[at], X) if minimum else before(out[at], x, X))
+                ):
+                    continue
+                out[at] = x
+                seen[v] = True
+            for i in range(voxel.size):
+                seen[voxel[i]] = False
 
 
 @njit
@@ -282,47 +308,41 @@ def first(table, lo, hi, U):
     cloud = cloud_of(table)
     C = cloud.channels
     fill = of_bits(cloud.one, U)
-    firsts = np.empty(1 << cloud.bits, np.int64)
+    seen = np.zeros(1 << cloud.bits, np.bool_)
     for block in range(lo, hi):
         b, s, begin, n = slab_of(cloud, block)
         if n <= 0:
             continue
         out = row(cloud.out, 0, place_of(cloud, b, begin + n - 1, C - 1) + 1, U)
-        firsts[:n] = -1
-        for c in range(cloud.chunks):
-            points, begins = sorted_points(cloud, b * cloud.chunks + c)
-            for i in range(begins[s], begins[s + 1]):
-                v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
-                if firsts[v] < 0 or p < firsts[v]:
-                    firsts[v] = p
-        for v in range(n):
-            for channel in range(C):
-                at = place_of(cloud, b, begin + v, channel)
-                if firsts[v] < 0:
-                    out[at] = fill
-                else:
-                    out[at] = feature(cloud, b, firsts[v], channel, U)
+        fill_slab(out, cloud, b, begin, n, fill)
+        voxel, point = points_of_slab(cloud, b, s)
+        for i in range(voxel.size):
+            v = voxel[i]
+            if not seen[v]:  # the points ascend
+                seen[v] = True
+                for channel in range(C):
+                    at = place_of(cloud, b, begin + v, channel)
+                    out[at] = feature(cloud, b, point[i], channel, U)
+        for i in range(voxel.size):
+            seen[voxel[i]] = False
 
 
 @njit
 def keep_first(table, lo, hi):
     cloud = cloud_of(table)
-    firsts = np.empty(1 << cloud.bits, np.int64)
+    seen = np.zeros(1 << cloud.bits, np.bool_)
     kept = row(cloud.out, 0, cloud.clouds * cloud.most, UINT8)
     for block in range(lo, hi):
         b, s, _, n = slab_of(cloud, block)
         if n <= 0:
             continue
-        firsts[:n] = -1
-        for c in range(cloud.chunks):
-            points, begins = sorted_points(cloud, b * cloud.chunks + c)
-            for i in range(begins[s], begins[s + 1]):
-                v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
-                if firsts[v] < 0 or p < firsts[v]:
-                    firsts[v] = p
-        for v in range(n):
-            if firsts[v] >= 0:
-                kept[b * cloud.most + firsts[v]] = 1
+        voxel, point = points_of_slab(cloud, b, s)
+        for i in range(voxel.size):
+            if not seen[voxel[i]]:  # the points ascend
+                seen[voxel[i]] = True
+                kept[b * cloud.most + point[i]] = 1
+        for i in range(voxel.size):
+            seen[voxel[i]] = False
 
 
 # ------------------------------------------------------------------------------------ the gradient
@@ -342,30 +362,30 @@ def beats(x, y, kind, X):
 def choose_points(table, lo, hi, X):
     cloud = cloud_of(table)
     C = cloud.channels
-    winner = np.empty(1 << cloud.bits, np.int64)
+    winner = np.full(1 << cloud.bits, -1)
     chosen = row(cloud.out, 0, cloud.clouds * cloud.most * C, UINT8)
     for block in range(lo, hi):
         b, s, _, n = slab_of(cloud, block)
         if n <= 0:
             continue
+        voxel, point = points_of_slab(cloud, b, s)
         for channel in range(C):
-            winner[:n] = -1
-            for c in range(cloud.chunks):
-                points, begins = sorted_points(cloud, b * cloud.chunks + c)
-                for i in range(begins[s], begins[s + 1]):
-                    v, p = points[i] >> 16, c * cloud.chunk + (points[i] & 0xFFFF)
-                    chosen[(b * cloud.most + p) * C + channel] = 0
-                    if winner[v] >= 0:
-                        x = feature(cloud, b, p, channel, X)
-                        y = feature(cloud, b, winner[v], channel, X)
-                        if not beats(x, y, cloud.kind, X) and (
-                            beats(y, x, cloud.kind, X) or winner[v] < p
-                        ):
-                            continue
-                    winner[v] = p
-            for v in range(n):
+            for i in range(voxel.size):
+                v, p = voxel[i], np.int64(point[i])
+                chosen[(b * cloud.most + p) * C + channel] = 0
+                if winner[v] >= 0:
+                    x = feature(cloud, b, p, channel, X)
+                    y = feature(cloud, b, winner[v], channel, X)
+                    if not beats(x, y, cloud.kind, X) and (
+                        beats(y, x, cloud.kind, X) or winner[v] < p
+                    ):
+                        continue
+                winner[v] = p
+            for i in range(voxel.size):
+                v = voxel[i]
                 if winner[v] >= 0:
                     chosen[(b * cloud.most + winner[v]) * C + channel] = 1
+                    winner[v] = -1
 
 
 @njit

@@ -55,6 +55,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     anchors_count, ticks = header.anchors_count, header.ticks
     single, double = room_for(FLOAT), room_for(DOUBLE)
     s, first_part, before_stream, hint = 0, 0, 0, 0
+    searched, anchor, episode, first, n = -1, 0, 0, 0, 0  # of the window before
     for i in range(lo, hi):
         while i >= before_stream + anchors_count * streams[s].targets:
             before_stream += anchors_count * streams[s].targets
@@ -67,21 +68,24 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
         flags, size = stream.flags, stream.samples
         offsets, stamps = at[stream.offsets], at[stream.times]
         offsets_width, stamp_width = 4 if flags & 4 else 8, 4 if flags & 1 else 8
-        anchor = 0
-        if header.anchors:
-            anchor = load(at[header.anchors], 4 if header.narrow_anchors else 8, a, INT64)
-        if header.episodes:
-            episode = load(at[header.episodes], 4 if header.narrow_episodes else 8, a, INT64)
-        else:
-            episode = episode_of(anchor, offsets, offsets_width, stream.src_row_or_episodes)
-        known = 0 <= episode < stream.src_row_or_episodes
-        first, n = 0, 0
-        if known:
-            first = min(max(load(offsets, offsets_width, episode, INT64), 0), size)
-            n = load(offsets, offsets_width, episode + 1, INT64) - first
-            n = min(max(n, 0), size - first)
-        if k == 0:
+        if searched != before_stream + a * T:  # another window
+            searched = before_stream + a * T
+            anchor = 0
+            if header.anchors:
+                anchor = load(at[header.anchors], 4 if header.narrow_anchors else 8, a, INT64)
+            if header.episodes:
+                episode = load(at[header.episodes], 4 if header.narrow_episodes else 8, a, INT64)
+            else:
+                episode = episode_of(anchor, offsets, offsets_width, stream.src_row_or_episodes)
+            known = 0 <= episode < stream.src_row_or_episodes
+            first, n = 0, 0
+            if known:
+                first = min(max(load(offsets, offsets_width, episode, INT64), 0), size)
+                n = load(offsets, offsets_width, episode + 1, INT64) - first
+                n = min(max(n, 0), size - first)
             hint = 0
+            if header.anchors and 0 <= anchor - first < n:
+                hint = anchor - first + 1
         q, start, late, ok, j = nat(W), nat(W), stream.latency, False, 0
         if stamps != 0:
             if stream.latencies:
