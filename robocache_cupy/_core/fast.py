@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
+import mmap
 import os
 import sys
 import tempfile
@@ -71,7 +73,41 @@ def torch_allocator(
             # Measured: 0.9 us, where torch.empty takes 2.2.
             return functools.partial(empty_strided, shape, tuple(strides[::-1]), of_dtype)
     where = torch.device("cuda", device) if device >= 0 else torch.device("cpu")
-    return functools.partial(torch.empty, shape, dtype=of_dtype, device=where)
+    allocate = functools.partial(torch.empty, shape, dtype=of_dtype, device=where)
+    if device >= 0 or math.prod(shape) * of_dtype.itemsize < _HUGE:
+        return allocate
+
+    def on_huge_pages() -> Any:
+        x = allocate()
+        advise_huge_pages(x.data_ptr(), x.nbytes)
+        return x
+
+    return on_huge_pages
+
+
+_HUGE = 1 << 22  # bytes; from here on NumPy asks for huge pages too
+
+
+def advise_huge_pages(address: int, size: int) -> None:
+    """Ask Linux for huge pages. Measured: to fill 118 MB of fresh memory then takes 6 to 14 ms,
+    where it takes 27 with a fault for every 4 KiB."""
+    advise = _madvise()
+    if advise is not None:
+        begin = -(-address // _PAGE) * _PAGE
+        advise(begin, max(address + size - begin, 0) // _PAGE * _PAGE, 14)  # MADV_HUGEPAGE
+
+
+_PAGE = mmap.PAGESIZE
+
+
+@functools.cache
+def _madvise() -> Callable[[int, int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    if advise is not None:
+        advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return advise
 
 
 def cupy_launch() -> Callable[..., None] | None:

@@ -38,7 +38,7 @@ def binary(points: Any, G: int) -> Any:
 
     cells = len(points) * G**3
     grid = torch.zeros(cells + DUMP, dtype=torch.uint8, device=points.device)
-    grid[numbers(points, G)] = 1
+    grid.index_fill_(0, numbers(points, G), 1)
     return grid[:cells].view(len(points), G, G, G)
 
 
