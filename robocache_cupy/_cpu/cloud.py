@@ -150,15 +150,22 @@ def cells_along(x, origin, size, cells, clamped, found):
 
 
 @inline
-def locate_points(table, lattice, b, first, x, y, z, found):
+def cells_of(table, lattice, points, n, found):
+    """The voxels [3, n] of points [3, n], -1 for none along an axis."""
+    grid, clamped = table.grid, table.clamped != 0
+    for axis in range(3):
+        of_axis = found[axis, :n]
+        cells_along(
+            points[axis, :n], lattice[axis], lattice[3 + axis], grid[axis], clamped, of_axis
+        )
+
+
+@inline
+def locate_points(table, lattice, b, first, points, n, found):
     """The voxels [3, n] of points of a cloud from `first` on, -1 for none along any axis or for a
     point that is not there."""
-    n, grid, clamped = x.size, table.grid, table.clamped != 0
-    i, j, k = found[0, :n], found[1, :n], found[2, :n]
-    cells_along(x, lattice[0], lattice[3], grid[0], clamped, i)
-    cells_along(y, lattice[1], lattice[4], grid[1], clamped, j)
-    cells_along(z, lattice[2], lattice[5], grid[2], clamped, k)
-    drop_points(table, b, first, i)
+    cells_of(table, lattice, points, n, found)
+    drop_points(table, b, first, found[0, :n])
 
 
 @inline

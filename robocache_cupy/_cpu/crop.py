@@ -3,7 +3,18 @@
 import numpy as np
 
 from . import DType, inline, njit, row
-from .cloud import INT64, UINT8, cloud_of, coordinate, count_of, load_point, masked
+from .cloud import (
+    INT64,
+    TILE,
+    UINT8,
+    cloud_of,
+    coordinate,
+    count_of,
+    load_points,
+    masked,
+    room,
+    transform_of,
+)
 
 INT32 = DType("int32")
 
@@ -12,17 +23,32 @@ INT32 = DType("int32")
 def crop_points(table, lo, hi, P):
     cloud = cloud_of(table)
     most, box = cloud.most, cloud.lattice
-    inside = row(cloud.out, 0, hi, UINT8)
+    points, at = room((3, TILE), P), transform_of(cloud, 0, P)
     if cloud.moved != 0:
         row(cloud.moved, lo, hi - lo, UINT8)[:] = 0
     x0, y0, z0 = coordinate(box[0], P), coordinate(box[1], P), coordinate(box[2], P)
     x1, y1, z1 = coordinate(box[3], P), coordinate(box[4], P), coordinate(box[5], P)
-    for i in range(lo, hi):
-        b, n = i // most, i % most
-        inside[i] = 0
-        if n < count_of(cloud, b) and not masked(cloud, b, n):
-            x, y, z = load_point(cloud, b, n, P)
-            inside[i] = x >= x0 and x < x1 and y >= y0 and y < y1 and z >= z0 and z < z1
+    begin = lo
+    while begin < hi:
+        b = begin // most
+        end = min(hi, (b + 1) * most)
+        for start in range(begin, end, TILE):
+            n, first = min(TILE, end - start), start - b * most
+            x, y, z = points[0, :n], points[1, :n], points[2, :n]
+            load_points(cloud, at, b, first, x, y, z, P)
+            inside = row(cloud.out, start, n, UINT8)
+            for i in range(n):
+                inside[i] = (
+                    (x[i] >= x0) & (x[i] < x1) & (y[i] >= y0) & (y[i] < y1)
+                    & (z[i] >= z0) & (z[i] < z1)
+                )  # fmt: skip
+            for i in range(max(count_of(cloud, b) - first, 0), n):
+                inside[i] = 0
+            if cloud.mask != 0:
+                for i in range(n):
+                    if masked(cloud, b, first + i):
+                        inside[i] = 0
+        begin = end
 
 
 @inline
@@ -73,8 +99,7 @@ def draw_points(table, lo, hi):
         out = row(cloud.out, b * samples, samples, INT64)
         n = 0
         for i in range(most):
-            if marked[i]:
-                points[n] = i
-                n += 1
+            points[n] = i  # kept where it is marked
+            n += marked[i] != 0
         for k in range(samples):
             out[k] = points[shuffled(k, n, cloud.one, b)] if k < n else -1

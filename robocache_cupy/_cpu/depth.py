@@ -6,7 +6,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from . import DType, inline, load, njit, of_bits, row, widen
-from .cloud import DOUBLE, TILE, cells_along, cloud_of, coordinate, lattice_of, room
+from .cloud import DOUBLE, TILE, cells_of, cloud_of, coordinate, lattice_of, room
 
 UINT32, FLOAT = DType("uint32"), DType("float32")
 RAY = 4  # rows of the table of rays, for columns and for rows
@@ -88,7 +88,7 @@ def position_of(table, image, C):
 
 
 @inline
-def points_of(table, image, v, first, columns, rows, at, depth, x, y, z, D):
+def points_of(table, image, v, first, columns, rows, at, depth, points, D):
     """The depths of pixels of a row from `first` on, NaN for none, and the points they show."""
     n, step = depth.size, table.image_step
     scale = coordinate(table.scale, D)
@@ -109,9 +109,8 @@ def points_of(table, image, v, first, columns, rows, at, depth, x, y, z, D):
             depth[i] = depth[i] / np.sqrt(length[i] + own)
     for i in range(n):
         depth[i] = depth[i] if (depth[i] > near) & (depth[i] <= far) else coordinate(np.nan, D)
-    along(depth, columns[0, first : first + n], rows[0, v], at[0], x)
-    along(depth, columns[1, first : first + n], rows[1, v], at[1], y)
-    along(depth, columns[2, first : first + n], rows[2, v], at[2], z)
+    for axis in range(3):
+        along(depth, columns[axis, first : first + n], rows[axis, v], at[axis], points[axis, :n])
 
 
 @inline
@@ -131,16 +130,16 @@ def depth_points(table, lo, hi, D):
         at = position_of(cloud, image, D)
         for first in range(0, width, TILE):
             n = min(TILE, width - first)
-            depth, x, y, z = points[0, :n], points[1, :n], points[2, :n], points[3, :n]
-            points_of(cloud, image, v, first, columns, rows, at, depth, x, y, z, D)
+            depth = points[3, :n]
+            points_of(cloud, image, v, first, columns, rows, at, depth, points, D)
             out = row(cloud.out, 3 * (line * width + first), 3 * n, computed_dtype(D))
             out = out.reshape((n, 3))
             nan = coordinate(np.nan, D)
             for i in range(n):
                 valid = depth[i] == depth[i]
-                out[i, 0] = x[i] if valid else nan
-                out[i, 1] = y[i] if valid else nan
-                out[i, 2] = z[i] if valid else nan
+                out[i, 0] = points[0, i] if valid else nan
+                out[i, 1] = points[1, i] if valid else nan
+                out[i, 2] = points[2, i] if valid else nan
 
 
 @njit
@@ -148,7 +147,6 @@ def mark_depth(table, lo, hi, D, PLAIN):
     """Threads share the bits: they are set one by one, and seldom, as neighbours fall together."""
     cloud = cloud_of(table)
     height, width, size_y, size_z = cloud.height, cloud.width, cloud.grid[1], cloud.grid[2]
-    grid, clamped = cloud.grid, cloud.clamped != 0
     points, found = room((4, TILE), D), np.empty((3, TILE), np.int32)
     numbers = np.empty(TILE, np.int64)
     for line in range(lo, hi):
@@ -160,11 +158,9 @@ def mark_depth(table, lo, hi, D, PLAIN):
         at = position_of(cloud, image, D)
         for first in range(0, width, TILE):
             n = min(TILE, width - first)
-            depth, x, y, z = points[0, :n], points[1, :n], points[2, :n], points[3, :n]
-            points_of(cloud, image, v, first, columns, rows, at, depth, x, y, z, D)
-            cells_along(x, lattice[0], lattice[3], grid[0], clamped, found[0, :n])
-            cells_along(y, lattice[1], lattice[4], grid[1], clamped, found[1, :n])
-            cells_along(z, lattice[2], lattice[5], grid[2], clamped, found[2, :n])
+            depth = points[3, :n]
+            points_of(cloud, image, v, first, columns, rows, at, depth, points, D)
+            cells_of(cloud, lattice, points, n, found)
             for i in range(n):
                 i0, i1, i2 = np.int64(found[0, i]), np.int64(found[1, i]), np.int64(found[2, i])
                 here = (i0 * size_y + i1) * size_z + i2

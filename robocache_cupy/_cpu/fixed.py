@@ -32,7 +32,7 @@ def scaled(x, exponent):
 @inline
 def scale_of(count, exponent):
     """`count` terms below 2^exponent then have a sum below 2^62."""
-    bits = 0
-    while count >> bits:
-        bits += 1
+    bits = np.int64(0)
+    if count > 0:  # those of the number are in the exponent of the double, which is exact
+        bits = np.int64(_bits_of_double(np.float64(count)) >> np.uint64(52)) - 1022
     return 62 - bits - exponent

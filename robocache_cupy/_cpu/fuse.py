@@ -42,16 +42,18 @@ def fuse(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = fuse_table(table, W, SIZE)
     header = headers[0]
     items, ticks = header.items, header.ticks
-    single, double = room_for(FLOAT), room_for(DOUBLE)
-    s, first_part, j = 0, 0, 0
+    room = room_for()
+    s, first_part, j, b, t, T = 0, 0, 0, 0, -1, 0
     for k in range(lo, hi):
         while k >= (s + 1) * items:
             first_part += streams[s].parts
             s, j = s + 1, 0
         stream = streams[s]
         item = k - s * items
-        T = np.int64(stream.targets)
-        b, t = item // T, item % T
+        t += 1
+        if t >= T or item == 0:
+            T = np.int64(stream.targets)
+            b, t = item // T, item % T
         if t == 0:
             j = 0
         first, n, clock = stream_row(at, constants, stream, b, ticks, W)
@@ -77,9 +79,9 @@ def fuse(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
             memory = (at[part.data], at[part.out], at[part.affine], constants)
             target = (clock, n, before, q, after, j, t < end, start, y)
             if is_wide(part.x) or is_wide(part.y):
-                index, w, ok = make_part(stream, part, memory, target, double, DOUBLE, W, LEVEL)
+                index, w, ok = make_part(stream, part, memory, target, room, DOUBLE, W, LEVEL)
             else:
-                index, w, ok = make_part(stream, part, memory, target, single, FLOAT, W, LEVEL)
+                index, w, ok = make_part(stream, part, memory, target, room, FLOAT, W, LEVEL)
             if stream.valid:
                 place = item
                 if header.valid_step:

@@ -452,7 +452,7 @@ def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
     """The rotations of a part, and whether all of them are defined."""
     defined = True
     width, gap = np.int64(part.width), np.int64(part.rotation_row) - 3
-    run = 3 if gap else width  # elements that stand side by side
+    run = 3 if gap else max(width, 1)  # elements that stand side by side
     for g in range(part.groups):
         d = g * part.stride + np.int64(part.column)
         for c in range(0, width, run):
@@ -485,7 +485,9 @@ def part_target(stream, part, memory, target, room, C, W):
     """`make_part` of every method."""
     data, out, affine, constants = memory
     clock, n, before, q, after, j, given, start, y = target
-    around, ratio, weight, a, b, r, numbers = room
+    around, ratio, weight = places(room), words(room, 0, 4, C), words(room, 4, 4, C)
+    a, b, r = words(room, 8, 9, C), words(room, 17, 9, C), words(room, 26, 9, C)
+    numbers = chunks(room, C)
     method, x_code, y_code = part.method, part.x, part.y
     step, width, groups, stride = part.data_step, part.width, part.groups, part.stride
     column = np.int64(part.column)
@@ -577,11 +579,11 @@ def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         else:
-            sampled(part, data, x0, x0, _narrowed(0, C), out, y, room[6], C)
+            sampled(part, data, x0, x0, _narrowed(0, C), out, y, chunks(room, C), C)
 
     def full(part, memory, x0, code, y, room, C, LEVEL):
         data, out, affine, constants = memory
-        a, r, numbers = room[3], room[5], room[6]
+        a, r, numbers = words(room, 8, 9, C), words(room, 26, 9, C), chunks(room, C)
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         elif part.rotation:
@@ -663,7 +665,7 @@ def write_constant(part, i0, out, y, constants):
     elif i0 == -1 - FILL:
         bits = constants[part.fill_value]
     width, gap = np.int64(part.width), np.int64(part.rotation_row) - 3
-    run = 3 if part.rotation and gap else width
+    run = 3 if part.rotation and gap else max(width, 1)
     for g in range(part.groups):
         d = g * np.int64(part.stride) + np.int64(part.column)
         for c in range(0, width, run):
@@ -699,21 +701,30 @@ def sampled(part, data, x0, x1, w, out, y, numbers, C):
                 put(part.y, out, y + d, n, numbers, 4 * CHUNK, C)
 
 
+_WORDS = 40  # of room, before the chunks
+
+
 @inline
-def room_for(C):
-    """What `make_part` works in."""
-    return (np.empty(6, np.int64), _numbers(4, C), _numbers(4, C), _numbers(9, C), _numbers(9, C),
-            _numbers(9, C), _numbers(6 * CHUNK, C))  # fmt: skip
+def room_for():
+    """What `make_part` works in: one array, for arguments of a call cost time."""
+    return np.zeros(8 + _WORDS + 6 * CHUNK, np.int64)
 
 
-def _numbers(n, C):
-    raise NotImplementedError
+@inline
+def chunks(room, C):
+    """Six chunks of numbers."""
+    return row(room.ctypes.data, 0, 6 * CHUNK, C)
 
 
-@overload(_numbers)
-def _zeros(n, C):
-    of = np.float64 if C.dtype == "float64" else np.float32
-    return lambda n, C: np.zeros(n, of)
+@inline
+def words(room, k, n, C):
+    """n of the numbers that there are besides."""
+    return row(room.ctypes.data + 8 * (6 * CHUNK + 8), k, n, C)
+
+
+@inline
+def places(room):
+    return room[6 * CHUNK : 6 * CHUNK + 6]
 
 
 def make_part(stream, part, memory, target, room, C, W, LEVEL):
@@ -722,7 +733,7 @@ def make_part(stream, part, memory, target, room, C, W, LEVEL):
     `memory`: the addresses of data, results and statistics, and the constants. `target`: the clock
     of the row and its number of samples; the target's time between those of its neighbours, which
     are NaN where there are none; how many samples are not after it; whether there is such a
-    target; where the row begins in data, and where the result goes. `room`: arrays to work in.
+    target; where the row begins in data, and where the result goes. `room`: where to work.
     """
     raise NotImplementedError
 
@@ -745,7 +756,7 @@ def _make_part(stream, part, memory, target, room, C, W, LEVEL):
             return np.int64(-1), w, ok
         index, step = position(clock, i0), part.data_step
         x0, x1 = start + index * step, start + position(clock, i1) * step
-        sampled(part, data, x0, x1, w, out, y, room[6], C)
+        sampled(part, data, x0, x1, w, out, y, chunks(room, C), C)
         return index, w, ok
 
     def full(stream, part, memory, target, room, C, W, LEVEL):

@@ -52,8 +52,11 @@ def resample(
     lo, hi, X, Y, W, V, PLAIN,
 ):  # fmt: skip
     hint = 0
+    b, t = lo // T, lo % T - 1
     for item in range(lo, hi):
-        b, t = item // T, item % T
+        t += 1
+        if t == T:
+            b, t = b + 1, 0
         if t == 0:
             hint = 0
         first, n, clock = row_of(

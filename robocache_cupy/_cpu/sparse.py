@@ -8,7 +8,18 @@ import numpy as np
 from numba.extending import overload
 
 from .._core.table import SPARSE
-from . import DType, inline, load, narrow, njit, of_bits, row, widen
+from . import (
+    DType,
+    _bits_of_double,
+    _double_of_bits,
+    inline,
+    load,
+    narrow,
+    njit,
+    of_bits,
+    row,
+    widen,
+)
 from .cloud import (
     TILE,
     cloud_of,
@@ -83,11 +94,11 @@ def point_keys(table, lo, hi, P, K, BOUNDED):
                     if not masked(cloud, b, start + i):
                         keep(cloud.moved, b * most + start + i, x[i], y[i], z[i], P)
             if BOUNDED:
-                locate_points(cloud, lattice, b, start, x, y, z, found)
+                locate_points(cloud, lattice, b, start, coordinates, n, found)
             else:
-                anywhere(x, lattice[0], lattice[3], found[0, :n])
-                anywhere(y, lattice[1], lattice[4], found[1, :n])
-                anywhere(z, lattice[2], lattice[5], found[2, :n])
+                for axis in range(3):
+                    of_axis = found[axis, :n]
+                    anywhere(coordinates[axis, :n], lattice[axis], lattice[3 + axis], of_axis)
                 drop_points(cloud, b, start, found[0, :n])
             keys = row(cloud.sorted, b * most + start, n, K)
             for i in range(n):
@@ -123,6 +134,13 @@ def points_of(sparse, b):
 
 
 @inline
+def part(address, sparse, b, begin, end, T):
+    """Places of the part of an array that belongs to a cloud. Counted from 0, LLVM sees that none
+    is negative, and takes vectors."""
+    return row(address, b * sparse.most + begin, end - begin, T)
+
+
+@inline
 def chunk_of(sparse, block):
     """The cloud of a block, its chunk, the first point, and one behind the last."""
     b, c = block // sparse.chunks, block % sparse.chunks
@@ -135,6 +153,15 @@ def digit(key, sparse, K):
     return np.int64(key >> unsigned(sparse.shift, K)) & (sparse.digits - 1)
 
 
+@inline
+def differing(keys, sparse, K):
+    """The bits in which the digits of keys differ from the first one's: 0 where all are one."""
+    bits, first = unsigned(0, K), keys[0]
+    for i in range(keys.size):
+        bits |= keys[i] ^ first
+    return digit(bits, sparse, K)
+
+
 @njit
 def count_digits(table, lo, hi, K):
     sparse = sparse_of(table)
@@ -142,10 +169,15 @@ def count_digits(table, lo, hi, K):
     counts = np.empty(digits, np.int64)
     for block in range(lo, hi):
         b, c, begin, end = chunk_of(sparse, block)
-        keys = of_cloud(sparse.keys, sparse, b, K)
         counts[:] = 0
-        for j in range(begin, end):
-            counts[digit(keys[j], sparse, K)] += 1
+        if end > begin:
+            keys = part(sparse.keys, sparse, b, begin, end, K)
+            if differing(keys, sparse, K) == 0:
+                counts[digit(keys[0], sparse, K)] = end - begin
+            else:
+                shift, last = unsigned(sparse.shift, K), digits - 1
+                for i in range(end - begin):
+                    counts[np.int64(keys[i] >> shift) & last] += 1
         bins = row(sparse.bins, b * digits * chunks, digits * chunks, INT32)
         for d in range(digits):
             bins[d * chunks + c] = counts[d]
@@ -181,71 +213,108 @@ def scatter_points(table, lo, hi, K):
             total += totals[d]
         if sparse.all_points and c == 0:
             row(sparse.kept, b, 1, INT32)[0] = total
-        keys = of_cloud(sparse.keys, sparse, b, K)
+        if end <= begin:
+            continue
+        n = end - begin
+        keys = part(sparse.keys, sparse, b, begin, end, K)
+        ids = part(sparse.ids, sparse, b, begin, end, INT32)
         next_keys = of_cloud(sparse.next_keys, sparse, b, K)
-        ids = of_cloud(sparse.ids, sparse, b, INT32)
         next_ids = of_cloud(sparse.next_ids, sparse, b, INT32)
-        for j in range(begin, end):
-            if keys[j] == none:
-                continue
-            d = digit(keys[j], sparse, K)
-            next_keys[cursor[d]] = keys[j]
-            next_ids[cursor[d]] = j if sparse.all_points else ids[j]
-            cursor[d] += 1
+        shift, last = unsigned(sparse.shift, K), digits - 1
+        if sparse.all_points:
+            for i in range(n):
+                if keys[i] != none:
+                    d = np.int64(keys[i] >> shift) & last
+                    next_keys[cursor[d]], next_ids[cursor[d]] = keys[i], begin + i
+                    cursor[d] += 1
+        elif differing(keys, sparse, K) == 0:
+            to = cursor[digit(keys[0], sparse, K)]
+            next_keys = part(sparse.next_keys, sparse, b, to, to + n, K)
+            next_ids = part(sparse.next_ids, sparse, b, to, to + n, INT32)
+            for i in range(n):
+                next_keys[i] = keys[i]
+                next_ids[i] = ids[i]
+        else:
+            for i in range(n):
+                d = np.int64(keys[i] >> shift) & last
+                next_keys[cursor[d]], next_ids[cursor[d]] = keys[i], ids[i]
+                cursor[d] += 1
 
 
 # ------------------------------------------------------------------------------------------- heads
 
 
 @inline
-def is_head(sparse, keys, inverse, j, count):
-    """Whether place j of a cloud is the first of a voxel with enough points."""
+def mark_heads(sparse, b, begin, end, heads, K):
+    """Which places of a chunk are the first of a voxel with enough points."""
+    n = end - begin
     if sparse.by_point:
-        return inverse[j] >= 0
-    last = j + sparse.min_points - 1
-    return (j == 0 or keys[j - 1] != keys[j]) and last < count and keys[last] == keys[j]
+        inverse = part(sparse.inverse, sparse, b, begin, end, INT32)
+        for i in range(n):
+            heads[i] = inverse[i] >= 0
+        return
+    more = sparse.min_points - 1
+    own = part(sparse.keys, sparse, b, begin, end, K)
+    previous = part(sparse.keys, sparse, b, begin - 1, end - 1, K)
+    final = part(sparse.keys, sparse, b, begin + more, end + more, K)
+    enough = max(0, min(n, points_of(sparse, b) - more - begin))  # no voxel behind has enough
+    if begin > 0:
+        for i in range(enough):
+            heads[i] = (previous[i] != own[i]) & (final[i] == own[i])
+    elif enough > 0:
+        heads[0] = final[0] == own[0]
+        for i in range(1, enough):
+            heads[i] = (previous[i] != own[i]) & (final[i] == own[i])
+    for i in range(enough, n):
+        heads[i] = 0
 
 
 @njit
 def count_heads(table, lo, hi, K):
     sparse = sparse_of(table)
     counts = row(sparse.bins, lo, hi - lo, INT32)
+    heads = np.empty(sparse.chunk, np.uint8)
     for block in range(lo, hi):
         b, _, begin, end = chunk_of(sparse, block)
-        count = points_of(sparse, b)
-        keys = of_cloud(sparse.keys, sparse, b, K)
-        inverse = of_cloud(sparse.inverse, sparse, b, INT32)
-        heads = 0
-        for j in range(begin, end):
-            heads += is_head(sparse, keys, inverse, j, count)
-        counts[block - lo] = heads
+        total = 0
+        if begin < end:
+            mark_heads(sparse, b, begin, end, heads, K)
+            for i in range(end - begin):
+                total += heads[i]
+        counts[block - lo] = total
 
 
 @njit
 def rank_heads(table, lo, hi, K):
     sparse = sparse_of(table)
     before_chunk = row(sparse.bins, lo, hi - lo, INT32)
+    heads, places = np.empty(sparse.chunk, np.uint8), np.empty(sparse.chunk, np.int32)
     for block in range(lo, hi):
         b, _, begin, end = chunk_of(sparse, block)
-        count = points_of(sparse, b)
-        keys = of_cloud(sparse.keys, sparse, b, K)
+        if begin >= end:
+            continue
         inverse = of_cloud(sparse.inverse, sparse, b, INT32)
-        ranks = of_cloud(sparse.ranks, sparse, b, INT32)
+        ranks = part(sparse.ranks, sparse, b, begin, end, INT32)
         starts = of_cloud(sparse.starts, sparse, b, INT32)
-        segments = of_cloud(sparse.segments, sparse, b, INT32)
+        segments = part(sparse.segments, sparse, b, begin, end, INT32)
         ids = of_cloud(sparse.ids, sparse, b, INT32)
-        rank = before_chunk[block - lo]
-        for j in range(begin, end):
-            head = is_head(sparse, keys, inverse, j, count)
-            if head and sparse.by_point:
-                ranks[j] = rank
-            elif head:
-                starts[rank] = j
-                if sparse.ranks != 0:
-                    inverse[ids[j]] = 0
-            rank += head
-            if not sparse.by_point:
-                segments[j] = rank - 1
+        mark_heads(sparse, b, begin, end, heads, K)
+        rank, found = before_chunk[block - lo], 0
+        if sparse.by_point:
+            for i in range(end - begin):
+                if heads[i]:
+                    ranks[i] = rank
+                    rank += 1
+            continue
+        for i in range(end - begin):
+            places[found] = begin + i  # kept where it is a head
+            found += heads[i]
+            segments[i] = rank + found - 1
+        for i in range(found):
+            starts[rank + i] = places[i]
+        if sparse.ranks != 0:
+            for i in range(found):
+                inverse[ids[places[i]]] = 0
 
 
 @njit
@@ -265,50 +334,57 @@ def lay_out(table, lo, hi):
 @njit
 def emit(table, lo, hi, K):
     sparse = sparse_of(table)
-    most = sparse.most
+    most, capacity, slots = sparse.most, sparse.capacity, sparse.slots
+    by_rank, firsts, limits, places = (
+        sparse.ranks != 0, sparse.first != 0, sparse.limited != 0, sparse.coords != 0,
+    )  # fmt: skip
+    size_y, size_z, x, z = sparse.grid[1], sparse.grid[2], 1, 3
+    if sparse.reversed:
+        x, z = 3, 1
     coords = row(sparse.coords, 0, 4 * sparse.rows, INT32)
     row_starts = row(sparse.row_starts, 0, sparse.rows, INT32)
     first = row(sparse.first, 0, sparse.rows, INT32)
     counts = row(sparse.counts, 0, sparse.rows, INT32)
     limited = row(sparse.limited, 0, sparse.rows, INT32)
-    for i in range(lo, hi):
-        b, j = i // most, i % most
-        kept = row(sparse.kept, b, 1, INT32)[0]
-        if j >= kept:
-            continue
+    for b in range(lo // most, (hi + most - 1) // most):
+        kept = np.int64(row(sparse.kept, b, 1, INT32)[0])
+        offset = row(sparse.offsets, b, 1, INT32)[0]
         keys = of_cloud(sparse.keys, sparse, b, K)
         ids = of_cloud(sparse.ids, sparse, b, INT32)
         starts = of_cloud(sparse.starts, sparse, b, INT32)
         ranks = of_cloud(sparse.ranks, sparse, b, INT32)
-        segment, n = row(sparse.segments, i, 1, INT32)[0], ids[j]
-        r, head = np.int64(-1), np.int64(0)
-        if segment >= 0:
-            head = np.int64(starts[segment])
-            if keys[head] == keys[j]:  # not one of a voxel with too few points
-                r = np.int64(segment) if sparse.ranks == 0 else np.int64(ranks[ids[head]])
-        if sparse.capacity and r >= sparse.capacity:
-            r = np.int64(-1)
-        if r >= 0:
-            r += row(sparse.offsets, b, 1, INT32)[0]
-        row(sparse.inverse, b * most + n, 1, INT32)[0] = r
-        if r < 0:
-            continue
-        if j == head:
-            row_starts[r] = i
-            if sparse.first != 0:
-                first[r] = n
-            if sparse.coords != 0:
-                number = np.int64(keys[j])
-                xy = number // sparse.grid[2]
-                coords[4 * r] = b
-                coords[4 * r + (3 if sparse.reversed else 1)] = xy // sparse.grid[1]
-                coords[4 * r + 2] = xy % sparse.grid[1]
-                coords[4 * r + (1 if sparse.reversed else 3)] = number % sparse.grid[2]
-        if j == kept - 1 or keys[j + 1] != keys[j]:
-            count = j + 1 - head
-            counts[r] = count
-            if sparse.limited != 0:
-                limited[r] = min(count, sparse.slots)
+        segments = of_cloud(sparse.segments, sparse, b, INT32)
+        inverse = of_cloud(sparse.inverse, sparse, b, INT32)
+        for j in range(max(lo - b * most, 0), min(hi - b * most, kept)):
+            key, segment, n = keys[j], segments[j], ids[j]
+            r, head = np.int64(-1), np.int64(0)
+            if segment >= 0:
+                head = np.int64(starts[segment])
+                if keys[head] == key:  # not one of a voxel with too few points
+                    r = np.int64(ranks[ids[head]]) if by_rank else np.int64(segment)
+            if capacity and r >= capacity:
+                r = np.int64(-1)
+            if r >= 0:
+                r += offset
+            inverse[n] = r
+            if r < 0:
+                continue
+            if j == head:
+                row_starts[r] = b * most + j
+                if firsts:
+                    first[r] = n
+                if places:
+                    number = np.int64(key)
+                    xy = number // size_z
+                    coords[4 * r] = b
+                    coords[4 * r + x] = xy // size_y
+                    coords[4 * r + 2] = xy % size_y
+                    coords[4 * r + z] = number % size_z
+            if j == kept - 1 or keys[j + 1] != key:
+                count = j + 1 - head
+                counts[r] = count
+                if limits:
+                    limited[r] = min(count, slots)
 
 
 @njit
@@ -398,32 +474,44 @@ def clear_sums(table, lo, hi):
 @njit
 def largest_terms(table, lo, hi, X):
     sparse = sparse_of(table)
-    C = sparse.channels
+    C, step = sparse.channels, sparse.feature_row
     for r in range(lo, hi):
         b, start, count = points_in(sparse, r)
+        if count == 0:
+            continue
         exponents = row(sparse.exponents, r * C, C, INT32)
-        for i in range(start, start + count):
-            for channel in range(C):
-                x = widen(feature(sparse, b, i, channel, X), X, DOUBLE)
-                exponents[channel] = max(exponents[channel], exponent_of(x))
+        ids = row(sparse.ids, start, count, INT32)
+        for channel in range(C):
+            largest = np.uint64(0)
+            for i in range(count):
+                at = b * sparse.feature_batch + ids[i] * step + channel
+                x = widen(row(sparse.features, at, 1, X)[0], X, DOUBLE)
+                largest = max(largest, _bits_of_double(abs(x)))  # their order is that of numbers
+            x = _double_of_bits(largest)
+            exponents[channel] = max(exponents[channel], exponent_of(x))
 
 
 @njit
 def add_terms(table, lo, hi, X):
     sparse = sparse_of(table)
-    C = sparse.channels
+    C, step = sparse.channels, sparse.feature_row
     for r in range(lo, hi):
         b, start, count = points_in(sparse, r)
+        if count == 0:
+            continue
         exponents = row(sparse.exponents, r * C, C, INT32)
         sums = row(sparse.sums, r * C, C, INT64)
+        ids = row(sparse.ids, start, count, INT32)
         for channel in range(C):
             exponent = np.int64(exponents[channel])
             if exponent in (ZEROS, NOT_FINITE):
                 continue
-            scale = scale_of(count, exponent)
-            for i in range(start, start + count):
-                x = widen(feature(sparse, b, i, channel, X), X, DOUBLE)
-                sums[channel] += np.int64(np.rint(scaled(x, scale)))
+            scale, total = scale_of(count, exponent), np.int64(0)
+            for i in range(count):
+                at = b * sparse.feature_batch + ids[i] * step + channel
+                x = widen(row(sparse.features, at, 1, X)[0], X, DOUBLE)
+                total += np.int64(np.rint(scaled(x, scale)))
+            sums[channel] += total
 
 
 @njit

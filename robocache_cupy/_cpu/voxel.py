@@ -37,7 +37,7 @@ def voxel_indices(table, lo, hi, P):
             n, first = min(TILE, end - start), start - b * most
             x, y, z = points[0, :n], points[1, :n], points[2, :n]
             load_points(cloud, at, b, first, x, y, z, P)
-            locate_points(cloud, lattice, b, first, x, y, z, found)
+            locate_points(cloud, lattice, b, first, points, n, found)
             out = row(cloud.out, 3 * start, 3 * n, INT32).reshape((n, 3))
             for i in range(n):
                 i0, i1, i2 = found[0, i], found[1, i], found[2, i]
@@ -81,7 +81,7 @@ def sort_points(table, lo, hi, P, PLAIN):
             load_points(cloud, at, b, first + start, x, y, z, P)
             if cloud.moved != 0:
                 keep_points(cloud.moved, b * most + first + start, x, y, z, P)
-            locate_points(cloud, lattice, b, first + start, x, y, z, found)
+            locate_points(cloud, lattice, b, first + start, coordinates, m, found)
             here = place[start : start + m]
             for i in range(m):
                 i0, i1, i2 = found[0, i], found[1, i], found[2, i]
@@ -138,11 +138,13 @@ def fill_slab(out, cloud, b, begin, n, value):
     """Set all channels of a slab's voxels."""
     if cloud.out_channel == 1:
         at = place_of(cloud, b, begin, 0)
-        out[at : at + n * cloud.out_voxel] = value
+        for i in range(at, at + n * cloud.out_voxel):
+            out[i] = value
     else:
         for channel in range(cloud.channels):
             at = place_of(cloud, b, begin, channel)
-            out[at : at + n] = value
+            for i in range(at, at + n):
+                out[i] = value
 
 
 # -------------------------------------------------------------------------------------- occupancy
@@ -242,14 +244,16 @@ def total(table, lo, hi, X, O):
                 else:
                     exponents[v] = max(exponents[v], exponent_of(widen(x, X, DOUBLE)))
             if not quick:
-                for v in occupied[:voxels]:
+                for i in range(voxels):
+                    v = occupied[i]
                     scales[v] = scale_of(number[v], exponents[v])
                 for i in range(voxel.size):
                     v = voxel[i]
                     if exponents[v] != ZEROS and exponents[v] != NOT_FINITE:
                         x = widen(feature(cloud, b, point[i], channel, X), X, DOUBLE)
                         sums[v] += np.int64(np.rint(scaled(x, scales[v])))
-            for v in occupied[:voxels]:
+            for i in range(voxels):
+                v = occupied[i]
                 at = place_of(cloud, b, begin + v, channel)
                 if exponents[v] == NOT_FINITE:
                     out[at] = narrow(np.nan, O)
@@ -261,8 +265,8 @@ def total(table, lo, hi, X, O):
                         y = scaled(y, -scales[v])
                     out[at] = narrow(y, O)
                 exponents[v], sums[v], quick_sums[v] = ZEROS, 0, 0
-        for v in occupied[:voxels]:
-            number[v] = 0
+        for i in range(voxels):
+            number[occupied[i]] = 0
 
 
 @inline

@@ -6,7 +6,7 @@ from numba.extending import overload
 from .._core.table import WINDOWS
 from . import DType, inline, load, njit, row
 from .locate import EMPTY, FILL, MEAN
-from .part import REFLECT, is_wide, make_part, room_for, sample_part
+from .part import REFLECT, copy_bits, is_wide, make_part, room_for, sample_part
 from .table import reader
 from .time import DOUBLE, FLOAT, INT64, NAT, nat, seconds, upper_bound
 
@@ -53,9 +53,10 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = windows_table(table, W, SIZE)
     header = headers[0]
     anchors_count, ticks = header.anchors_count, header.ticks
-    single, double = room_for(FLOAT), room_for(DOUBLE)
+    room = room_for()
     s, first_part, before_stream, hint = 0, 0, 0, 0
     searched, anchor, episode, first, n = -1, 0, 0, 0, 0  # of the window before
+    a, k, T = 0, -1, 0
     for i in range(lo, hi):
         while i >= before_stream + anchors_count * streams[s].targets:
             before_stream += anchors_count * streams[s].targets
@@ -63,8 +64,10 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
             s, hint = s + 1, 0
         stream = streams[s]
         item = i - before_stream
-        T = np.int64(stream.targets)
-        a, k = item // T, item % T
+        k += 1
+        if k >= T or item == 0:
+            T = np.int64(stream.targets)
+            a, k = item // T, item % T
         flags, size = stream.flags, stream.samples
         offsets, stamps = at[stream.offsets], at[stream.times]
         offsets_width, stamp_width = 4 if flags & 4 else 8, 4 if flags & 1 else 8
@@ -120,10 +123,15 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                         sample = mirrored_index(sample, n)
                     sample = min(max(sample, 0), n - 1)
                     x0 = (first + sample) * part.data_step
-                if wide:
-                    sample_part(part, memory, x0, code, y, double, DOUBLE, LEVEL)
+                if code < 0 and part.x == part.y and part.groups == 1 and not (
+                    part.rotation or at[part.affine] != 0
+                ):  # fmt: skip
+                    d = np.int64(part.column)
+                    copy_bits(part.x, at[part.data], x0 + d, at[part.out], y + d, part.width)
+                elif wide:
+                    sample_part(part, memory, x0, code, y, room, DOUBLE, LEVEL)
                 else:
-                    sample_part(part, memory, x0, code, y, single, FLOAT, LEVEL)
+                    sample_part(part, memory, x0, code, y, room, FLOAT, LEVEL)
             else:
                 before, after = nat(W), nat(W)
                 if part.method >= MEAN:
@@ -135,9 +143,9 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                 origin = first * part.data_step
                 target = (clock, n, before, q, after, j, True, origin, y)
                 if wide:
-                    _, _, ok = make_part(stream, part, memory, target, double, DOUBLE, W, LEVEL)
+                    _, _, ok = make_part(stream, part, memory, target, room, DOUBLE, W, LEVEL)
                 else:
-                    _, _, ok = make_part(stream, part, memory, target, single, FLOAT, W, LEVEL)
+                    _, _, ok = make_part(stream, part, memory, target, room, FLOAT, W, LEVEL)
             if stream.valid:
                 padding = row(at[stream.valid], item, 1, BOOL)
                 padding[0] = not ok or (p > first_part and padding[0])
