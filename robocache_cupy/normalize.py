@@ -528,6 +528,7 @@ def normalize(
     stats : Normalization, or mapping
         What `normalization` gives, or what it takes: then the options up to `min_range` are its.
         Statistics that lie on a GPU are copied to the host at every call, so prepare those.
+        Inside ``torch.compile`` pass a Normalization made outside: torch traces dicts of arrays.
     mode, convention, eps, clip, mask, min_range
         See `normalization`.
     dtype : optional
