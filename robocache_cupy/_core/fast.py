@@ -89,7 +89,7 @@ _HUGE = 1 << 22  # bytes; from here on NumPy asks for huge pages too
 
 
 def advise_huge_pages(address: int, size: int) -> None:
-    """Ask Linux for huge pages. Measured: to fill 118 MB of fresh memory then takes 6 to 14 ms,
+    """Ask Linux for huge pages. Measured: to fill 118 MB of fresh memory then takes 6 to 22 ms,
     where it takes 27 with a fault for every 4 KiB."""
     advise = _madvise()
     if advise is not None:
