@@ -13,7 +13,7 @@ import robocache_cupy as rc
 torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script_method` is deprecated",  # by torch's own inductor
+    "ignore:`torch.jit.script",  # by torch itself
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated",
     "ignore:.*in_optimizer.*:DeprecationWarning",
 )
@@ -501,6 +501,87 @@ def test_gradients_of_each_sample(device):
     got = torch.vmap(torch.func.grad(loss))(data, src, tgt)
     expected = torch.func.grad(loss)(data, src, tgt)
     assert torch.equal(got, expected)
+
+
+def clocks(device):
+    return (torch.arange(5.0, dtype=torch.float64, device=device).repeat(2, 1),
+            torch.rand(2, 3, dtype=torch.float64, device=device) * 4)  # fmt: skip
+
+
+def test_gradients_reach_through_vmap(device):
+    """A batched tensor does not say that the one inside of it is recorded."""
+    times, tgt = clocks(device)
+    data = torch.rand(2, 5, 2, dtype=torch.float64, device=device)
+
+    def whole(x):
+        return rc.resample_trajectories(x, times, tgt).square().sum()
+
+    def batched(x):
+        return torch.vmap(rc.resample_trajectories)(x, times, tgt).square().sum()
+
+    expected = torch.func.grad(whole)(data)
+    assert torch.equal(torch.func.grad(batched)(data), expected)
+    tracked = data.clone().requires_grad_()
+    batched(tracked).backward()
+    assert torch.equal(tracked.grad, expected)
+    hessian = torch.func.jacrev(torch.func.jacrev(whole))(data)
+    assert torch.allclose(torch.einsum("abcdef,def->abc", hessian, data), expected)
+
+
+def test_forward_mode_is_refused(device):
+    times, tgt = clocks(device)
+    data = torch.rand(2, 5, 2, dtype=torch.float64, device=device)
+
+    def call(x):
+        return rc.resample_trajectories(x, times, tgt)
+
+    with pytest.raises(RuntimeError, match=r"no forward-mode derivative: use torch\.func\.grad"):
+        torch.func.jvp(call, (data,), (data,))
+    with torch.autograd.forward_ad.dual_level():
+        assert torch.equal(call(data), call(data))  # without a tangent there is nothing to refuse
+        dual = torch.autograd.forward_ad.make_dual(data, data)
+        with pytest.raises(RuntimeError, match="no forward-mode derivative"):
+            call(dual)
+
+
+def test_autograd_knows_what_out_has_overwritten(device):
+    weight = torch.ones(3, 2, device=device, requires_grad=True)
+    x = torch.ones(3, 2, device=device)
+    loss = (weight * x).sum()
+    rc.normalize(x, rc.normalization({"mean": [5.0, 1.0], "std": [1.0, 2.0]}), out=x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_tensors_without_an_address(device):
+    times, tgt = clocks(device)
+    data = torch.rand(2, 5, 2, dtype=torch.float64, device=device)
+
+    def call(x):
+        return rc.resample_trajectories(x, times, tgt)
+
+    assert torch.equal(torch.func.functionalize(call)(data), call(data))
+    zeros = torch._efficientzerotensor((2, 5, 2), dtype=torch.float64, device=device)
+    assert torch.equal(call(zeros), torch.zeros_like(call(data)))
+    data.untyped_storage().resize_(0)
+    with pytest.raises(TypeError, match="data has no storage: it was freed"):
+        call(data)
+
+
+def test_what_cannot_be_batched_or_be_a_number_is_said(device):
+    times, tgt = clocks(device)
+    data = torch.rand(2, 5, 2, dtype=torch.float64, device=device)
+
+    def call(x, latency=0.0):
+        return rc.resample_trajectories(x, times, tgt, latency=latency)
+
+    with pytest.raises(RuntimeError, match=r"use torch.func.jacrev or torch.func.vmap"):
+        torch.autograd.functional.jacobian(call, data, vectorize=True)
+    with pytest.raises(RuntimeError, match="latency requires grad"):
+        call(data, torch.zeros(2, device=device, requires_grad=True))
+    for x in (data, data.clone().requires_grad_()):
+        with pytest.raises(TypeError, match=r"number|duration"):
+            call(x, torch.tensor(0.1, device=device))
 
 
 # ---------------------------------------------------------------------------- workers

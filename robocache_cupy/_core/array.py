@@ -69,6 +69,7 @@ class Framework(NamedTuple):
     assign: Callable[[Any, np.ndarray], None]  # write the values of a NumPy array into an array
     capturing: Callable[[], bool]  # is the current stream being captured into a graph?
     call: Callable[..., Any] | None = None  # of an op, where arrays have no addresses to give
+    written: Callable[[Any], None] | None = None  # told of an array that was written to
 
 
 class Detour(Exception):
@@ -216,6 +217,16 @@ def _torch() -> Framework:
 
     from . import plan
 
+    forward = torch.autograd.forward_ad
+
+    def has_tangent(x: Any) -> bool:
+        return forward._current_level >= 0 and forward.unpack_dual(x).tangent is not None
+
+    def written(x: Any) -> None:
+        """What autograd has saved of it is no more."""
+        if not x.is_inference():
+            torch.autograd.graph.increment_version(x)
+
     plan.torch_arrived(torch.compiler.is_dynamo_compiling)
     grad_enabled = torch.is_grad_enabled
     # Of compile, export, make_fx, fake tensors: they want to see what is called.
@@ -223,13 +234,18 @@ def _torch() -> Framework:
     names = {x: dtype_name(x) for x in vars(torch).values() if isinstance(x, torch.dtype)}
 
     def signature(x: Any) -> tuple[int, Any]:
-        if (x.requires_grad and grad_enabled()) or modes():
+        if (x.requires_grad and grad_enabled()) or modes() or has_tangent(x):
             raise Detour
         try:
             address = x.data_ptr()
         except RuntimeError:  # of vmap, grad, functionalize, or a sparse tensor
             raise Detour from None
-        where = x.get_device() if address else x.device  # -1 of a meta tensor is not the CPU's
+        if address:
+            where = x.get_device()
+        elif x.numel() and not x.is_meta:
+            raise Detour  # of functionalize, or without a storage
+        else:
+            where = x.device  # the -1 of a meta tensor is not the CPU's
         return address, (x.shape, x.stride(), x.dtype, where, address & 15, x.is_neg())
 
     def meta(x: Any, position: int) -> Meta:
@@ -280,6 +296,7 @@ def _torch() -> Framework:
         assign=assign,
         capturing=lambda: torch.cuda.is_available() and torch.cuda.is_current_stream_capturing(),
         call=call,
+        written=written,
     )
 
 

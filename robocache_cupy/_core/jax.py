@@ -15,7 +15,7 @@ import functools
 import math
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -226,7 +226,7 @@ def _gradients(
     rest = iter(present)
     operands = [None if m is None else next(rest) for m in metas]
     count = len(operands) - _count_per_row(kinds)
-    leaves = [] if kinds is None else list(_leaves(kinds, op, static.options))
+    leaves = list(op.leaves(kinds))
     names = [
         *[name for name, kind in leaves if isinstance(kind, Value)
           and static.formats[kind.position] is None],
@@ -251,23 +251,6 @@ def _gradients(
         if m is not None
     ]
     return every + [None] * (len(present) - len(every))
-
-
-def _leaves(kinds: Any, op: Op, options: Any) -> Iterator[tuple[str, Any]]:
-    """The scalars of a call, by name."""
-
-    def below(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
-        if type(kind) is tuple:
-            for i, part in enumerate(kind):
-                yield from below(f"{name}[{i}]", part)
-        else:
-            yield name, kind
-
-    if op.variadic:
-        yield from below(op.scalars[0], kinds)
-        return
-    for name, kind in zip(op.scalars, kinds, strict=True):
-        yield from below(name, kind)
 
 
 # ------------------------------------------------------------------------------------- programs

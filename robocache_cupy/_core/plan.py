@@ -258,17 +258,35 @@ class Op:
     def split(self, scalars: tuple[Any, ...]) -> Any:
         return _split(scalars, None if self.variadic else self.defaults)
 
-    def names(self, options: Any) -> tuple[str, ...]:
-        """What the arrays of a call are called, and after them the numbers that may be arrays."""
+    def names(self, options: Any, kinds: Any = None) -> tuple[str, ...]:
+        """What the arrays of a call are called, and after them the numbers that are arrays."""
+        arrays: tuple[str, ...] = self.arrays
         if self.variadic:
-            names: tuple[str, ...] = options[self.options.index("names")]
-            return (*names, *self.scalars * len(names))
-        return self.arrays + self.scalars
+            arrays = options[self.options.index("names")]
+        return (*arrays, *[name for name, kind in self.leaves(kinds) if kind is PER_ROW])
 
     def differentiable(self, name: str) -> bool:
         """Is there a gradient by an array of this name?"""
         own = name.partition("[")[0] if name.endswith("]") else name.rpartition(".")[2]
         return self.gradient is not None and own in self.by
+
+    def leaves(self, kinds: Any) -> Iterator[tuple[str, Any]]:
+        """The numbers of a call, by name."""
+
+        def below(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
+            if type(kind) is tuple:
+                for i, part in enumerate(kind):
+                    yield from below(f"{name}[{i}]", part)
+            else:
+                yield name, kind
+
+        if kinds is None:
+            return
+        if self.variadic:
+            yield from below(self.scalars[0], kinds)
+            return
+        for name, kind in zip(self.scalars, kinds, strict=True):
+            yield from below(name, kind)
 
     def of_host(self, name: str) -> bool:
         return name in self.host or (self.variadic and name.endswith(HOST))
@@ -292,7 +310,7 @@ class Op:
     def _remember(
         self, key: Any, found: Framework, arrays: tuple[Any, ...], options: Any, kinds: Any
     ) -> Any:
-        device, metas = self._metas(found, arrays, options)
+        device, metas = self._metas(found, arrays, self.names(options, kinds))
         backend = self.backend(options)
         made: _Ready | _Reader | _Densify | _Cross
         self._check_writeable(arrays, options)
@@ -331,7 +349,7 @@ class Op:
                     raise NotDense(meta)
             made = self.plan(metas, options, kinds)
         except NotDense as e:
-            if self.names(options)[e.position] == "out":
+            if self.names(options, kinds)[e.position] == "out":
                 raise ValueError(
                     f"{self.name}: out has elements that are not at multiples of their size"
                 ) from None
@@ -341,9 +359,8 @@ class Op:
         return _Ready(made, found, device, metas)
 
     def _metas(
-        self, found: Framework, arrays: Sequence[Any], options: Any
+        self, found: Framework, arrays: Sequence[Any], names: Sequence[str]
     ) -> tuple[int, list[Meta | None]]:
-        names = self.names(options)
         device: int | None = None
         metas: list[Meta | None] = []
         for index, x in enumerate(arrays):
@@ -747,7 +764,7 @@ class _Ready:
     """A plan bound to a framework and a device."""
 
     __slots__ = ("_allocate", "_current", "_device", "_launch", "_outputs", "_pointer", "_result",
-                 "_stream", "_tail", "used")  # fmt: skip
+                 "_stream", "_tail", "_written", "used")  # fmt: skip
 
     def __init__(
         self,
@@ -779,6 +796,8 @@ class _Ready:
             else fresh.index(x)
             for x in plan.outputs.values()
         ]
+        own = [x.position for x in plan.outputs.values() if isinstance(x, Meta)]
+        self._written = own and found.written  # of the caller's own arrays
         several = len(plan.outputs) > 1
         self._result = _result_type(plan.result, tuple(plan.outputs)) if several else None
         self._pointer, self._stream, self._device = found.pointer, found.stream, device
@@ -797,6 +816,10 @@ class _Ready:
         values: tuple[Any, ...],
     ) -> Any:
         fresh = self.run(addresses, values)
+        if self._written:
+            for i in self._outputs:
+                if i < 0:
+                    self._written(arrays[~i])
         if self._result is None:
             (i,) = self._outputs
             return fresh[i] if i >= 0 else arrays[~i]

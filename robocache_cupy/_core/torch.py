@@ -78,7 +78,8 @@ class _Call(NamedTuple):
         if all(g is None for g in grads):
             return [None] * len(tensors)
         op = self.op
-        assert op.gradient is not None
+        if op.gradient is None:
+            raise RuntimeError(f"{op.name} has no gradient: pass its tensors detached")
         arrays, per_row = self.operands(tensors)
         arguments = op.arguments(arrays, self.options, self.scalars(values, per_row))
         found = op.gradient(grads, arguments)
@@ -101,11 +102,12 @@ def call(
     operands = arrays + per_row
     formats = "".join("q" if isinstance(x, (int, torch.SymInt)) else "d" for x in values)
     made = _Call(op, options, kinds, tuple(x is not None for x in operands), formats, [])
-    tensors = [x for x in operands if x is not None]
-    for x in tensors:
-        if x.layout is not torch.strided:
-            raise TypeError(f"{op.name}: got a tensor of layout {x.layout}, expected strided ones")
-    names = [n for n, x in zip(op.names(options), operands, strict=False) if x is not None]
+    given = zip(op.names(options, kinds), operands, strict=True)
+    names, tensors = [], []
+    for name, x in given:
+        if x is not None:
+            names.append(name)
+            tensors.append(_usable(op, name, x))
     if len({x.device for x in tensors}) > 1:
         raise op._mixed(names, tensors)
     plan = _plan_of(made, tensors)
@@ -118,10 +120,12 @@ def call(
     asked = [
         name
         for name, x in zip(names, tensors, strict=True)
-        if torch.is_grad_enabled() and x.requires_grad
+        if torch.is_grad_enabled() and _tracks(x)
     ]
     results: tuple[Any, ...]
-    if asked and (isinstance(plan, Read) or any(_is_float(x.dtype) for x in plan.outputs.values())):
+    transformed = any(map(_is_wrapped, tensors)) and not any(map(_is_functional, tensors))
+    floats = isinstance(plan, Read) or any(_is_float(x.dtype) for x in plan.outputs.values())
+    if floats and (asked or transformed):
         for name in asked:
             if name == "out":
                 raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave "
@@ -133,7 +137,7 @@ def call(
                 )
         if at is not None:
             raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave it out")
-        function: Any = _Transformed if any(map(_is_wrapped, tensors)) else _Recorded
+        function: Any = _Transformed if transformed else _Recorded
         results = function.apply(made, values, *tensors)
     elif at is None:
         results = made.run(values, tensors)
@@ -141,6 +145,45 @@ def call(
         values_of_out, *rest = made.run(values, tensors)
         results = (arrays[at].copy_(values_of_out), *rest)
     return made.result[0](*results) if made.result else results[0]
+
+
+def _usable(op: Op, name: str, x: Any) -> Any:
+    """The tensor, or a sentence for what no kernel can read."""
+    if x.layout is not torch.strided or x.is_nested:
+        kind = "a nested layout" if x.is_nested else f"layout {x.layout}"
+        raise TypeError(f"{op.name}: {name} is of {kind}, expected a strided tensor")
+    if _is_legacy_batched(x):
+        raise RuntimeError(
+            f"{op.name}: torch.autograd cannot batch gradients here (is_grads_batched, "
+            "vectorize=True): use torch.func.jacrev or torch.func.vmap"
+        )
+    forward = torch.autograd.forward_ad
+    if forward._current_level >= 0 and forward.unpack_dual(x).tangent is not None:
+        raise RuntimeError(_NO_FORWARD.format(op.name))
+    if x._is_zerotensor():
+        return x.clone()
+    if _is_plain([x]) and x.numel() and not x.is_meta:
+        try:
+            address = x.data_ptr()
+        except RuntimeError as e:
+            raise TypeError(f"{op.name}: {name}: {e}") from None
+        if not address:
+            raise TypeError(f"{op.name}: {name} has no storage: it was freed")
+    return x
+
+
+def _tracks(x: Any) -> bool:
+    """Does autograd record this tensor, on any level of torch.func?"""
+    while not x.requires_grad:
+        if not _is_wrapped(x) or _is_functional(x):
+            return False
+        x = _functorch.get_unwrapped(x)
+    return True
+
+
+_NO_FORWARD = (
+    "{} has no forward-mode derivative: use torch.func.grad, vjp or jacrev, or torch.autograd"
+)
 
 
 def _unreadable(op: Op, plan: Read) -> ValueError:
@@ -171,13 +214,19 @@ def _dense(meta: Meta) -> Meta:
 
 
 def _is_plain(tensors: Sequence[Any]) -> bool:
-    return not _dispatch_modes() and all(type(x) in _PLAIN and not _is_wrapped(x) for x in tensors)
+    return not _dispatch_modes() and all(
+        type(x) in _PLAIN and not _is_wrapped(x) and not _is_functional(x) for x in tensors
+    )
 
 
-_functorch = getattr(torch._C, "_functorch", None)
+_functorch: Any = getattr(torch._C, "_functorch", None)
 _is_wrapped: Callable[[Any], bool] = getattr(
     _functorch, "is_functorch_wrapped_tensor", lambda x: False
 )
+_is_legacy_batched: Callable[[Any], bool] = getattr(
+    _functorch, "is_legacy_batchedtensor", lambda x: False
+)
+_is_functional: Callable[[Any], bool] = getattr(torch, "_is_functional_tensor", lambda x: False)
 _dispatch_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
 
@@ -196,7 +245,10 @@ def _number(x: Any) -> Any:
     if hasattr(x, "total_seconds"):
         return x.total_seconds()
     if isinstance(x, torch.Tensor):
-        return x.item()
+        raise TypeError(
+            f"got a tensor of shape {tuple(x.shape)} for a number, expected a Python number, or a "
+            "tensor with one for each row"
+        )
     if not isinstance(x, (int, float, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"got {x!r}, expected a number")
     return x
@@ -257,6 +309,10 @@ class _Transformed(torch.autograd.Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         made, values, *tensors = inputs
         _remember(ctx, made, values, tensors, output)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(_NO_FORWARD.format(ctx.made.op.name))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
