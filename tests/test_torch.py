@@ -304,7 +304,7 @@ def test_a_parameter_is_a_plain_tensor(device):
 
 def test_sparse_tensors_are_refused():
     times = torch.arange(3.0)
-    with pytest.raises(TypeError, match=r"layout torch.sparse_coo, expected strided"):
+    with pytest.raises(TypeError, match=r"data is of layout torch.sparse_coo, expected a strided"):
         rc.resample_trajectories(torch.eye(3).to_sparse(), times, times)
 
 
