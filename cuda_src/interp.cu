@@ -79,12 +79,12 @@ __global__ void __launch_bounds__(256) interp(
     const void* __restrict__ fp, const int64* __restrict__ rows, Y* __restrict__ out, int64 items,
     int64 T, int64 S, int64 x_row, int64 x_step, int64 x_type, int64 xp_row, int64 xp_step,
     int64 xp_width, int64 fp_row, int64 fp_step, int64 fp_type, int64 left, int64 left_bits,
-    int64 right, int64 right_bits, int64 wrapping, double period) {
-    const bool periodic = !PLAIN && wrapping;
+    int64 right, int64 right_bits, int64 periodic, double period) {
     if (PLAIN) {
         x_type = fp_type = 1;
         xp_width = sizeof(Y);
         order = rows = nullptr;
+        periodic = 0;
     }
     const int64 stride = (int64)gridDim.x * blockDim.x;
     const bool many = items > 1 << 20;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(256) interp(
         row.start = row.latency = row.hz = 0;
         row.ticks = 1;
         row.narrow = xp_width == 4 && x_type >= 1 && x_type <= 3 && !periodic;
-        const Table<Y, C> table{row, fp, fp_type, fp_at, fp_step, periodic, period};
+        const Table<Y, C> table{row, fp, fp_type, fp_at, fp_step, periodic != 0, period};
 
         double q = number(x, x_type, x_at + (item - b * T) * x_step);
         if (periodic) q = wrapped(q, period);

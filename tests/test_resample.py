@@ -1469,10 +1469,10 @@ def test_a_mixture_of_frameworks_is_refused():
         rc.resample_trajectories(x234, torch.zeros((2, 4)), t25)
 
 
-def test_a_tensor_that_requires_grad_is_refused():
+def test_stamps_that_require_grad_are_refused():
     torch = pytest.importorskip("torch")
-    data, t = torch.zeros((2, 1), requires_grad=True), torch.arange(2.0)
-    with pytest.raises(RuntimeError, match="requires grad"):
+    data, t = torch.zeros((2, 1)), torch.arange(2.0, requires_grad=True)
+    with pytest.raises(RuntimeError, match="src_times requires grad"):
         rc.resample_trajectories(data, t, t)
     with torch.no_grad():
         rc.resample_trajectories(data, t, t)

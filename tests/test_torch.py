@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit.script",  # by torch itself
+    "ignore:The distutils package is deprecated",
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated",
     "ignore:.*in_optimizer.*:DeprecationWarning",
 )

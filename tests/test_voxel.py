@@ -1153,6 +1153,18 @@ def test_mixed_frameworks():
         voxelize_point_cloud(torch.ones(2, 4, 3), 4, 1.0, reduce="max", features=MANY)
 
 
+def test_a_single_voxel_of_several_channels(lib):
+    """Whose stride by channel is 1, whatever comes first."""
+    points = np.array([[5.0, 5, 5]], "f4")
+    for reduce in ("sum", "max", "first"):
+        for channels_first in (False, True):
+            grid = voxelize(
+                lib, points, 1, 1.0, reduce=reduce, features=np.ones((1, 3), "f4"), fill_value=7,
+                channels_first=channels_first,
+            )  # fmt: skip
+            np.testing.assert_array_equal(grid.ravel(), [7, 7, 7])
+
+
 # --------------------------------------------------------- the CUDA text and its definition
 
 

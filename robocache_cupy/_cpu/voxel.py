@@ -136,7 +136,7 @@ def points_of_slab(cloud, b, s):
 @inline
 def fill_slab(out, cloud, b, begin, n, value):
     """Set all channels of a slab's voxels."""
-    if cloud.out_channel == 1:
+    if cloud.out_voxel == cloud.channels:  # a single voxel has a stride of 1 by channel, too
         at = place_of(cloud, b, begin, 0)
         for i in range(at, at + n * cloud.out_voxel):
             out[i] = value
