@@ -12,12 +12,7 @@ import robocache_cupy as rc
 
 torch = pytest.importorskip("torch")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",  # by torch itself
-    "ignore:The distutils package is deprecated",
-    "ignore:`isinstance.treespec, LeafSpec.` is deprecated",
-    "ignore:.*in_optimizer.*:DeprecationWarning",
-)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compilers
 
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])
