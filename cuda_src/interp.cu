@@ -72,7 +72,7 @@ template <typename Y, typename C> struct Table {
 };
 
 // PLAIN: all arrays are float, rows follow at one step, and there is no period. What
-// is then known at compile time is two thirds of the instructions.
+// is then known at compile time saves more than a quarter: 10^7 targets took 288 us, and 210 so.
 template <typename Y, typename C, int PLAIN>
 __global__ void __launch_bounds__(256) interp(
     const void* __restrict__ x, const void* __restrict__ xp, const int64* __restrict__ order,

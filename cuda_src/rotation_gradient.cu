@@ -2,6 +2,7 @@
 // the same name and parameters in robocache_cupy/_cpu/rotation_gradient.py.
 
 #include "rotation.cuh"
+#include "samples.cuh"
 
 // ------------------------------------------------------------------------- products with Jacobians
 // Each takes the gradient by a result, and gives that by what the result was made of.
@@ -340,29 +341,6 @@ __global__ void __launch_bounds__(256, 1) turn_back(
     }
 }
 
-// The first of ascending numbers that is greater than s.
-__device__ __forceinline__ int64 first_above(const int* values, int64 T, int64 s) {
-    int64 lo = 0, hi = T;
-    while (lo < hi) {
-        const int64 mid = lo + (hi - lo) / 2;
-        if (values[mid] > s) hi = mid;
-        else lo = mid + 1;
-    }
-    return lo;
-}
-
-// The row that a sample of a packed batch is in; -1 or B outside its rows.
-__device__ __forceinline__ int64 row_of_sample(const void* offsets, int64 offsets_width, int64 B,
-                                               int64 i) {
-    int64 lo = 0, hi = B + 1;
-    while (lo < hi) {
-        const int64 mid = lo + (hi - lo) / 2;
-        if (load<int64>(offsets, offsets_width, mid) > i) hi = mid;
-        else lo = mid + 1;
-    }
-    return lo - 1;
-}
-
 // The gradient of each sample: the sum over its targets, in their order.
 template <typename C, typename Z>
 __global__ void __launch_bounds__(256, 4) collect_pairs(
@@ -376,7 +354,7 @@ __global__ void __launch_bounds__(256, 4) collect_pairs(
         int64 b = place / S, s = place - b * S, n = S;
         if (offsets) {
             if (!one_row) {
-                b = row_of_sample(offsets, offsets_width, B, place);
+                b = row_of_sample(offsets, offsets_width, S, B, place);
                 s = place;
             }
             n = 0;

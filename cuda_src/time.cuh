@@ -100,7 +100,7 @@ template <typename W> struct Row {
     // The loads of a round do not wait for one another, so 4096 stamps take six round trips to the
     // cache where a binary search takes twelve: 0.9 us of 8.9 on 8192 targets in rows of 500. With
     // six ways, 32 registers are too few. Where targets are so many that the cache has no rest, two
-    // ways load less.
+    // ways load less: 288 us for 10^7 targets of one row of 1000, with four 300.
     template <typename T, typename L, int ways> __device__ __forceinline__ int search(L q) const {
         const T* t = (const T*)stamps + offset;
         int lo = 0, len = (int)n;

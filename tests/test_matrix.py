@@ -4,6 +4,8 @@ The CPU's results of NumPy are the reference. What a GPU makes of the same array
 for trigonometry.
 """
 
+import importlib
+
 import numpy as np
 import pytest
 from op_cases import CASES
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings(  # of torch's own
 
 WAYS = ("numpy", "cupy", "torch", "torch.compile", "jax", "jax.jit")
 DEVICES = ("cpu", "cuda")
+COLUMNS = [(way, device) for way in WAYS for device in DEVICES if (way, device) != ("cupy", "cpu")]
 TRIGONOMETRY = {"slerp"}
 CELLS: dict[tuple[str, str, str], str] = {}
 
@@ -83,22 +86,20 @@ class Call:
 @pytest.fixture(scope="module", autouse=True)
 def print_the_matrix():
     yield
-    columns = [(way, device) for way in WAYS for device in DEVICES]
-    header = "".join(f"{way}{'' if device == 'cpu' else '*'}".rjust(16) for way, device in columns)
+    header = "".join(f"{way}{'' if device == 'cpu' else '*'}".rjust(16) for way, device in COLUMNS)
     print(f"\n{'(* on cuda)':<24}{header}")
     for name in CASES:
-        cells = (CELLS.get((name, way, device), "-") for way, device in columns)
+        cells = (CELLS.get((name, way, device), "-") for way, device in COLUMNS)
         print(f"{name:<24}{''.join(x.rjust(16) for x in cells)}")
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "device"), COLUMNS)
 @pytest.mark.parametrize("name", CASES)
 def test_cell(name, way, device, require):
     package = way.partition(".")[0]
     lane = f"{package}_{device}"
     try:
-        module = pytest.importorskip(package) if package != "cupy" else __import__("cupy")
+        module = importlib.import_module(package)
         if package == "jax":
             module.devices(device)
         elif device == "cuda":
@@ -110,9 +111,6 @@ def test_cell(name, way, device, require):
     except Exception as e:
         CELLS[name, way, device] = "not here"
         require.skip(lane, f"{type(e).__name__}: {e}")
-    if way == "cupy" and device == "cpu":
-        CELLS[name, way, device] = "has none"
-        return
     call = Call(name)
     expected = [numpy_of(x) for x in parts(call(*call.arrays))]
     CELLS[name, way, device] = "FAILED"

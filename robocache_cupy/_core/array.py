@@ -220,7 +220,7 @@ def _torch() -> Framework:
     forward = torch.autograd.forward_ad
 
     def has_tangent(x: Any) -> bool:
-        return forward._current_level >= 0 and forward.unpack_dual(x).tangent is not None
+        return forward.unpack_dual(x).tangent is not None
 
     def written(x: Any) -> None:
         """What autograd has saved of it is no more."""
@@ -234,7 +234,9 @@ def _torch() -> Framework:
     names = {x: dtype_name(x) for x in vars(torch).values() if isinstance(x, torch.dtype)}
 
     def signature(x: Any) -> tuple[int, Any]:
-        if (x.requires_grad and grad_enabled()) or modes() or has_tangent(x):
+        if (x.requires_grad and grad_enabled()) or modes():
+            raise Detour
+        if forward._current_level >= 0 and has_tangent(x):
             raise Detour
         try:
             address = x.data_ptr()

@@ -28,7 +28,18 @@ from jax.experimental.buffer_callback import buffer_callback
 from . import fast, kernel, observe
 from .array import CPU, Framework, Meta, framework, import_cupy, numpy_dtype
 from .kernel import LATE, Launcher, Out, Value, Values
-from .plan import PER_ROW, Op, Plan, Read, _count_per_row, _first, _map_arrays, _result_type, bind
+from .plan import (
+    PER_ROW,
+    Op,
+    Plan,
+    Read,
+    _count_per_row,
+    _first,
+    _join,
+    _map_arrays,
+    _result_type,
+    bind,
+)
 
 _LAUNCHERS = 64  # of a callback: one for each way in which addresses are misaligned
 
@@ -482,22 +493,6 @@ class _Callback:
         parts = result if isinstance(result, tuple) else (result,)
         for x, part in zip(buffers[len(metas) :], parts, strict=False):
             _write(x, entry, np.ascontiguousarray(part), device, stream)
-
-
-def _join(kinds: Any, values: Sequence[Any], per_row: Sequence[Any]) -> tuple[Any, ...] | None:
-    """The scalars of a call again, from what `_split` made of them."""
-    if kinds is None:
-        return None
-    rows = iter(per_row)
-
-    def join(kind: Any) -> Any:
-        if isinstance(kind, Value):
-            return values[kind.position]
-        if kind is PER_ROW:
-            return next(rows)
-        return tuple(map(join, kind)) if isinstance(kind, tuple) else kind
-
-    return tuple(map(join, kinds))
 
 
 def _settled(plan: Plan, values: Sequence[Any]) -> Plan:

@@ -709,6 +709,22 @@ def _count_per_row(kinds: Any) -> int:
     return int(kinds is PER_ROW)
 
 
+def _join(kinds: Any, values: Sequence[Any], per_row: Sequence[Any]) -> tuple[Any, ...] | None:
+    """The scalars of a call again, from the three parts that `_split` made of them."""
+    if kinds is None:
+        return None
+    rows = iter(per_row)
+
+    def join(kind: Any) -> Any:
+        if isinstance(kind, Value):
+            return values[kind.position]
+        if kind is PER_ROW:
+            return next(rows)
+        return tuple(map(join, kind)) if isinstance(kind, tuple) else kind
+
+    return tuple(map(join, kinds))
+
+
 def _with_per_row(kinds: Any, rest: Iterator[Any]) -> Any:
     """The scalars of a call with the Metas of arrays in their places."""
     if type(kinds) is tuple:

@@ -24,7 +24,7 @@ import torch
 
 from .array import Framework, Meta, dtype_name
 from .kernel import Value
-from .plan import PER_ROW, Constant, Op, Plan, Read, _result_type, _with_per_row
+from .plan import PER_ROW, Constant, Op, Plan, Read, _count_per_row, _join, _result_type
 
 _NAMESPACE = "robocache_cupy"
 _library = torch.library.Library(_NAMESPACE, "DEF")
@@ -50,20 +50,15 @@ class _Call(NamedTuple):
         """The arrays and the numbers that are arrays, of the tensors of a call."""
         rest = iter(tensors)
         every = tuple(next(rest) if given else None for given in self.present)
-        count = len(every) - _count(self.kinds)
+        count = len(every) - _count_per_row(self.kinds)
         return every[:count], every[count:]
-
-    def scalars(self, values: Sequence[Any], per_row: Sequence[Any]) -> Any:
-        if self.kinds is None:
-            return None
-        return _with_values(_with_per_row(self.kinds, iter(per_row)), values)
 
     def run(self, values: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
         """The outputs, by the operator or at once."""
         if _is_plain(tensors):
             arrays, per_row = self.operands(tensors)
             with torch.no_grad():
-                result = self.op(arrays, self.options, self.scalars(values, per_row))
+                result = self.op(arrays, self.options, _join(self.kinds, values, per_row))
             self.result[:] = [type(result)] if isinstance(result, tuple) else []
             return tuple(result) if isinstance(result, tuple) else (result,)
         operator = getattr(getattr(torch.ops, _NAMESPACE), define(self.op))
@@ -81,7 +76,7 @@ class _Call(NamedTuple):
         if op.gradient is None:
             raise RuntimeError(f"{op.name} has no gradient: pass its tensors detached")
         arrays, per_row = self.operands(tensors)
-        arguments = op.arguments(arrays, self.options, self.scalars(values, per_row))
+        arguments = op.arguments(arrays, self.options, _join(self.kinds, values, per_row))
         found = op.gradient(grads, arguments)
         names = op.names(self.options)
         every = [
@@ -126,17 +121,14 @@ def call(
     transformed = any(map(_is_wrapped, tensors)) and not any(map(_is_functional, tensors))
     floats = isinstance(plan, Read) or any(_is_float(x.dtype) for x in plan.outputs.values())
     if floats and (asked or transformed):
+        if at is not None:
+            raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave it out")
         for name in asked:
-            if name == "out":
-                raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave "
-                                   "it out")  # fmt: skip
             if not op.differentiable(name):
                 raise RuntimeError(
                     f"{op.name}: {name} requires grad, and there is no gradient by it: call it "
                     f"under torch.no_grad() or pass {name}.detach()"
                 )
-        if at is not None:
-            raise RuntimeError(f"{op.name}: a result in out cannot be differentiated: leave it out")
         function: Any = _Transformed if transformed else _Recorded
         results = function.apply(made, values, *tensors)
     elif at is None:
@@ -267,18 +259,6 @@ def _fixed(option: Any) -> Any:
     return option
 
 
-def _count(kinds: Any) -> int:
-    if isinstance(kinds, tuple) and type(kinds) is not Value:
-        return sum(map(_count, kinds))
-    return int(kinds is PER_ROW)
-
-
-def _with_values(kinds: Any, values: Sequence[Any]) -> Any:
-    if type(kinds) is Value:
-        return values[kinds.position]
-    return tuple(_with_values(x, values) for x in kinds) if type(kinds) is tuple else kinds
-
-
 # ------------------------------------------------------------------------------------- gradients
 
 
@@ -350,7 +330,7 @@ def define(op: Op) -> str:
                 device=operands[at].device,
             )  # fmt: skip
             operands = (*operands[:at], out, *operands[at + 1 :])
-        scalars = made.scalars(_numbers(made.formats, ints, floats), per_row)
+        scalars = _join(made.kinds, _numbers(made.formats, ints, floats), per_row)
         with torch.no_grad():
             result = op(operands, made.options, scalars)
         return list(result) if isinstance(result, tuple) else [result]
@@ -381,9 +361,10 @@ def define(op: Op) -> str:
                 x if d is None else x.new_zeros(x.movedim(d, 0).shape[1:]).unsqueeze(d)
                 for x, d in zip(arrays, in_dims[0], strict=True)
             ]
-            return [y.new_empty((0, *y.shape)) for y in entry(0)], [0] * len(entry(0))
-        entries = [entry(i) for i in range(info.batch_size)]
-        results = [torch.stack(parts) for parts in zip(*entries, strict=True)]
+            results = [y.new_empty((0, *y.shape)) for y in entry(0)]
+        else:
+            entries = [entry(i) for i in range(info.batch_size)]
+            results = [torch.stack(parts) for parts in zip(*entries, strict=True)]
         return results, [0] * len(results)
 
     _library.impl(name, run, "CompositeExplicitAutograd")
