@@ -1,8 +1,10 @@
 """PyTorch: compile, export, make_fx, vmap, gradients, subclasses, workers, graphs and streams."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,14 +74,34 @@ def test_compile_has_no_graph_breaks(name, dynamic, device):
     assert_same(compiled(*tensors), expected)
 
 
-@pytest.mark.parametrize("name", ["resample_trajectories", "fuse_multimodal", "depth_to_voxels"])
-def test_inductor_puts_the_op_between_its_own_kernels(name, device):
-    call, tensors = case(name, device)
+def test_inductor_puts_the_ops_between_its_own_kernels(device, tmp_path):
+    """In a process and a cache of its own: it compiles, loads and keeps what it compiled."""
+    script = f"""
+        import torch
+        from test_torch import assert_same, case, parts
 
-    def around(*x):
-        return [y * 2 if y.is_floating_point() else y for y in parts(call(x[0] * 1, *x[1:]))]
+        for name in ("resample_trajectories", "fuse_multimodal", "depth_to_voxels"):
+            call, tensors = case(name, "{device}")
 
-    assert_same(torch.compile(around, fullgraph=True)(*tensors), around(*tensors))
+            def around(*x):
+                results = parts(call(x[0] * 1, *x[1:]))
+                return [y * 2 if y.is_floating_point() else y for y in results]
+
+            assert_same(torch.compile(around, fullgraph=True)(*tensors), around(*tensors))
+    """
+    paths = [str(Path(__file__).parent), *sys.path]
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
 
 
 def test_sizes_stay_symbols(device):

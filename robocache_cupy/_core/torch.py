@@ -78,13 +78,13 @@ class _Call(NamedTuple):
         arrays, per_row = self.operands(tensors)
         arguments = op.arguments(arrays, self.options, _join(self.kinds, values, per_row))
         found = op.gradient(grads, arguments)
-        names = op.names(self.options)
+        names = op.names(self.options, self.kinds)
         every = [
             found.get(i if op.variadic else name)
-            for i, (name, given) in enumerate(zip(names, self.present, strict=False))
+            for i, (name, given) in enumerate(zip(names, self.present, strict=True))
             if given
         ]
-        return every[: len(tensors)]
+        return every
 
 
 def call(
