@@ -18,16 +18,20 @@ from .resample import _argsort
 
 __all__ = ["interp"]
 
+_WAVE = 132 * 4  # blocks of 512 threads that an H200 runs at once
+
 # In the order of the kernel's codes.
 NUMBERS = ("float64", "float32", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64",
            "uint8", "uint16", "uint32", "uint64")  # fmt: skip
+
+_GUIDED = (1024, 3072)  # knots that fit into a block's shared memory, with a guide to them
 
 _knots = Kernel("interp", "knots")
 _interp = Kernel(
     "interp",
     "interp",
     [(y, c, 0) for y in FLOATS for c in ("float32", "float64") if (y, c) != ("float64", "float32")]
-    + [("float32", "float32", 1)],
+    + [("float32", "float32", plain) for plain in (1, *_GUIDED)],
 )
 
 
@@ -143,10 +147,18 @@ def interp(
         )  # fmt: skip
     steps, table = _rows(batch, (x, where, fp))
     plain = x.dtype == xp.dtype == fp.dtype == "float32" and table is None and not periodic
+    size = int(plain)
+    blocks, threads, tile = -(-rows * T // 256), 256, 256
+    contiguous = x.strides[-1:] == (1,)
+    if plain and contiguous and S > 1 and max(64, S // 4) <= T:  # worth what a block brings along
+        size = next((n for n in _GUIDED if n >= S), size)
+    if size > 1:
+        parts = max(1, min(_WAVE // max(rows, 1), T // 1024))
+        blocks, threads, tile = rows * parts, 512, -(-T // parts)
     launches.append(
         Launch(
             _interp,
-            (dtype, "float64" if double else "float32", int(plain)),
+            (dtype, "float64" if double else "float32", size),
             (x, points, order, fp, table, y),
             (
                 rows * T, T, S, steps[0], x.strides[-1] if x.shape else 0, NUMBERS.index(x.dtype),
@@ -154,12 +166,12 @@ def interp(
                 steps[2], fp.strides[-1], NUMBERS.index(fp.dtype),
                 int(left is not None and not periodic), value_bits("left", left, dtype),
                 int(right is not None and not periodic), value_bits("right", right, dtype),
-                int(periodic), wrap,
+                int(periodic), tile, wrap,
             ),
             items=rows * T,
             weight=16,  # the steps of a search
-            blocks=min(-(-rows * T // 256), 2**20),
-            threads=256,
+            blocks=min(blocks, 2**20),
+            threads=threads,
         )
     )  # fmt: skip
     return Plan({"values": y}, launches, scratch)

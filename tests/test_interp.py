@@ -141,6 +141,54 @@ def test_single_precision_is_computed_in_float32(lib, dtype):
                      _rounded(numpys(x, xp, fp, period=100.0)[x >= 0], dtype))  # fmt: skip
 
 
+@np.errstate(all="ignore")
+def in_float32(x, xp, fp, left=None, right=None):
+    """The rules of numpy.interp for one row, computed in float32."""
+    k = (xp[None] <= x[:, None]).sum(1) - 1
+    last = len(xp) - 1
+    f0, f1 = fp[k.clip(0)], fp[(k + 1).clip(0, last)]
+    u0, u1 = xp[k.clip(0)], xp[(k + 1).clip(0, last)]
+    slope = (f1 - f0) / (u1 - u0)
+    y = slope * (x - u0) + f0
+    from_above = slope * (x - u1) + f1
+    y = np.where(np.isnan(y), np.where(np.isnan(from_above) & (f0 == f1), f0, from_above), y)
+    y = np.where((k == last) | (u0 == x), f0, y)
+    y = np.where(k < 0, np.float32(fp[0] if left is None else left), y)
+    y = np.where(x > xp[-1], np.float32(fp[-1] if right is None else right), y)
+    return np.where(np.isnan(x), x, y)
+
+
+@pytest.mark.parametrize("S", [2, 3, 100, 1024, 1025, 3072, 3073])
+@pytest.mark.parametrize("clock", ["jitter", "gap", "same", "whole", "nan", "inf", "both inf"])
+def test_long_tables_of_float32(lib, S, clock):
+    random = np.random.default_rng(S)
+    xp = np.sort(random.standard_normal((3, S)).astype("f4").cumsum(-1))
+    if clock == "gap":
+        xp[:, S // 2 :] += np.float32(1e6)
+    elif clock == "same":
+        xp[1] = 7
+    elif clock == "whole":
+        xp = np.rint(xp)
+    elif clock == "nan":
+        xp[:, S // 2 + 1 :] = np.nan
+    elif clock != "jitter":
+        xp[:, -1] = np.inf
+        xp[:, 0] = -np.inf if clock == "both inf" else xp[:, 0]
+    fp = random.standard_normal((3, S)).astype("f4")
+    fp[random.random(fp.shape) < 0.02] = random.choice([np.nan, np.inf, -np.inf])
+    finite = np.append(xp[np.isfinite(xp)], 0)
+    x = random.uniform(finite.min() - 1, finite.max() + 1, (3, max(S // 4, 1100))).astype("f4")
+    x[:, ::7] = random.choice(xp.ravel(), x[:, ::7].shape)
+    x[0, :3] = np.nan, np.inf, -np.inf
+    for ends in ({}, {"left": -7, "right": float("nan")}):
+        for knots, values in ((xp, fp), (xp, fp[1]), (xp[1], fp)):
+            got = ours(lib, x, knots, values, **ends)
+            rows = zip(x, np.broadcast_to(knots, xp.shape), np.broadcast_to(values, fp.shape),
+                       strict=True)  # fmt: skip
+            for y, row in zip(got, rows, strict=True):
+                assert_same_bits(y, in_float32(*row, **ends))
+
+
 def _rounded(x, dtype):
     import oracle
 

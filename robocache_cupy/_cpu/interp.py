@@ -109,7 +109,7 @@ def end(given, bits, fp, fp_type, at, step, clock, k, n, periodic, Y, C):
 def interp(
     x, xp, order, fp, rows, out,
     items, T, S, x_row, x_step, x_type, xp_row, xp_step, xp_width, fp_row, fp_step, fp_type,
-    left, left_bits, right, right_bits, periodic, period,
+    left, left_bits, right, right_bits, periodic, tile, period,
     lo, hi, Y, C, PLAIN,
 ):  # fmt: skip
     y = row(out, 0, hi, Y)
