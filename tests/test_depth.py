@@ -295,6 +295,37 @@ def test_voxels_are_those_of_the_points(lib, reduce, dtype):
     same_bits(got, expected)
 
 
+@pytest.mark.parametrize("away", [0.0, 3.0, 40.0, 900.0, 3e4, 1e7])
+@pytest.mark.parametrize("cells", [(1, 2, 3), (128, 120, 127), (1030, 9, 8), (7, 17000, 5)])
+@pytest.mark.parametrize("size", [0.125, 0.02, 2e-19])
+def test_pixels_a_few_roundings_from_an_edge(lib, cells, size, away):
+    """Where an approximate cell would be wrong most often. `away`: of the world's origin, in cells."""
+    random = rng(cells[1])
+    pose = poses(2, seed=3)
+    pose[:, :3, 3] *= size
+    pose[:, :3, 3] += away * size
+    origin = np.float32(away * size) - np.array(cells) / 2 * size
+    rays = [np.full((60, 80), x) for x in (0.0, 0.0, 1.0)]
+    rays[0], rays[1] = (np.mgrid[:80, :60].transpose(0, 2, 1) - [[[32.25]], [[24.5]]]) / 60
+    rays = np.einsum("bij,jvu->bivu", pose[:, :3, :3], np.stack(rays))
+    axis = random.integers(0, 3, (2, 1, 60, 80))
+    edge = random.integers(0, np.array(cells)[axis] + 1) * size + origin[axis]
+    along = np.take_along_axis(rays, axis, 1)
+    depth = ((edge - pose[:, :3, 3][np.arange(2)[:, None, None, None], axis]) / along)[:, 0]
+    depth = depth.astype(np.float32)
+    nudged = np.abs(depth).view(np.int32) + random.integers(-3, 4, depth.shape).astype(np.int32)
+    depth = np.maximum(nudged, 0).view(np.float32)
+    arrays = [lib.array(x[:, None]) for x in (depth, pose)]
+    camera = (60.0, 60.0, 32.25, 24.5)
+    points = depth_to_points(arrays[0], camera, arrays[1])
+    for dtype in ("bits", "uint8"):
+        got = depth_to_voxels(arrays[0], camera, arrays[1], cells, size, origin, dtype=dtype)
+        flat = points.reshape(2, -1, 3)
+        expected = voxelize_point_cloud(flat, cells, size, origin, dtype=dtype)
+        same_bits(lib.numpy(got), lib.numpy(expected))
+    assert lib.numpy(got).any() or away > 1000
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "bfloat16", "float32", "bits"])
 def test_binary_voxels_of_every_dtype(lib, dtype):
     depth, pose = images(2, 2, 37, 45), poses(2, 2)
