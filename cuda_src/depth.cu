@@ -133,8 +133,8 @@ template <typename C> struct Column {
 };
 
 // f(image, top, u, column) makes what is called with (row, z, valid, from) for AT_ONCE pixels of a
-// column, from a row of the tile that begins at `top` on: their depths along the axis, whether they are
-// some, and where they were read. ON_AXIS: they were measured along it, too.
+// column, from a row of the tile on that begins at `top`: their depths along the axis, whether they
+// are valid, and where they were read. ON_AXIS: they were measured along it, too.
 template <typename D, int ON_AXIS, typename F>
 __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f) {
     typedef Coordinate<D> C;
@@ -220,13 +220,13 @@ __global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4)
 //     z / size * ray + (position - origin) / size + 1.5 * 2^(23 - fraction)
 //
 // is a float whose last bits are the cell and `fraction` bits of what is beyond its edge. A pixel is
-// sure to lie in that cell, or outside, unless it is nearer to an edge than the errors; one in some
-// hundreds is not, and is located exactly. 28 instructions for a pixel take the place of 48.
+// sure to lie in that cell, or outside, unless it is nearer to an edge than the errors. One in some
+// hundreds is not sure, and is located exactly.
 //
-// The errors, with the unit h = 2^-fraction, u = 2^-24 the rounding of a float, o = |origin| / size
-// and d = |position - origin| / size, all in cells: m, p, e and q are what an exact location rounds one after
-// another, the product of depth and ray, its sum with the position, its distance from the origin, and
-// the quotient. As m <= e + d and p <= e + o and e = q,
+// The errors, in cells: u = 2^-24 is the rounding of a float, h = 2^-fraction, o = |origin| / size,
+// d = |position - origin| / size. An exact location rounds the product m of depth and ray, its sum p
+// with the position, the distance e of that from the origin, and the quotient q, which is e here. As
+// m <= e + d and p <= e + o,
 //     an exact location is off by  u (m + p + e + q) <= u (4 q + d + o),
 //     the fixed point by           2 u m + 3 u d + h <= u (2 q + 5 d) + h.
 struct FixedPoint {

@@ -299,7 +299,7 @@ def test_voxels_are_those_of_the_points(lib, reduce, dtype):
 @pytest.mark.parametrize("cells", [(1, 2, 3), (128, 120, 127), (1030, 9, 8), (7, 17000, 5)])
 @pytest.mark.parametrize("size", [0.125, 0.02, 2e-19])
 def test_pixels_a_few_roundings_from_an_edge(lib, cells, size, away):
-    """Where an approximate cell would be wrong most often. `away`: of the world's origin, in cells."""
+    """Where an approximate cell would most often be wrong; `away` from the world's origin."""
     random = rng(cells[1])
     pose = poses(2, seed=3)
     pose[:, :3, 3] *= size

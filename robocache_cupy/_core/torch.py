@@ -79,12 +79,11 @@ class _Call(NamedTuple):
         arguments = op.arguments(arrays, self.options, _join(self.kinds, values, per_row))
         found = op.gradient(grads, arguments)
         names = op.names(self.options, self.kinds)
-        every = [
+        return [
             found.get(i if op.variadic else name)
             for i, (name, given) in enumerate(zip(names, self.present, strict=True))
             if given
         ]
-        return every
 
 
 def call(
