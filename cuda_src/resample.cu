@@ -18,10 +18,17 @@ template <typename X> struct Blocks<X, X> {
 //   y[t] = x0 + w (x1 - x0)   2. all threads move the rows, V features (16 bytes) at a time
 //
 // The tile is what makes one wave of blocks: with less, the searches of one wave of blocks after
-// another are waited for; with more, processors stand idle. PLAIN is what most calls are: stamps and
-// targets as arrays, and nothing but values and validity wanted. What is then known at compile time
-// saves a third of phase 1 and brings it down to 32 registers, so that 2048 threads a processor
-// keep the memory busy (measured on 256 x 1000 targets of 512 bfloat16: 133 us, with 44: 156).
+// another are waited for; with more, processors stand idle.
+//
+// PLAIN: stamps and targets as arrays, and nothing but values and validity wanted. What is then known
+// at compile time saves a third of phase 1 and brings it down to 32 registers, so that 2048 threads
+// a processor keep the memory busy (measured on 256 x 1000 targets of 512 bfloat16: 133 us, with 44:
+// 156). PLAIN > 1 is what most calls are: also linear and held at the ends, values alone, and stamps
+// and targets one after another, of PLAIN bytes each. Of 1300 instructions 600 are left.
+template <int PLAIN> struct Count { typedef unsigned type; };
+template <> struct Count<0> { typedef int64 type; };
+template <> struct Count<1> { typedef int64 type; };
+
 template <typename X, typename Y, typename W, int V, int PLAIN>
 __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample(
     const X* __restrict__ data, const void* __restrict__ src_times, const int64* __restrict__ order,
@@ -37,7 +44,16 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
     W latency, W src_start, double src_hz, double ticks, W tolerance, W nearness, W max_gap,
     W t_start, double hz) {
     typedef Computed<X, Y> C;
+    typedef typename Count<PLAIN>::type N;
     __shared__ Target<C> targets[128];  // a tile is at most this
+    if (PLAIN > 1) {
+        method = LINEAR;
+        left = right = HOLD;
+        fill = 0;
+        valid = nullptr;
+        src_width = tgt_width = PLAIN;
+        src_step = tgt_step = 1;
+    }
     __shared__ Y constants[5];
     if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
         constants[EMPTY] = of_bits<Y>(0);
@@ -49,9 +65,7 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
     for (int64 begin = (int64)blockIdx.x * tile; begin < items; begin += (int64)gridDim.x * tile) {
         const int n = (int)(items - begin < tile ? items - begin : tile);
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
-            const int64 item = begin + i;
-            const int64 b = row_of_target(item, T);
-            const int64 t = item - b * T;
+            const N item = (N)begin + i, b = row_of_target(item, (N)T), t = item - b * (N)T;
             Row<W> row;
             if (PLAIN) {
                 row.first = 0;

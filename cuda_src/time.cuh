@@ -225,3 +225,4 @@ __device__ __forceinline__ Row<W> row_of(
 __device__ __forceinline__ int64 row_of_target(int64 item, int64 T) {
     return item >> 31 ? item / T : (unsigned)item / (unsigned)T;
 }
+__device__ __forceinline__ unsigned row_of_target(unsigned item, unsigned T) { return item / T; }
