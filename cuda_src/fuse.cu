@@ -8,7 +8,7 @@
 template <int PLAIN, typename W, int SIZE>
 __device__ __forceinline__ W target_time(const FuseTable<W, SIZE>& table, int64 b, int64 t) {
     const Fuse<W>& header = table.header;
-    const int64 width = header.narrow_targets ? 4 : 8;
+    const int64 width = PLAIN > 1 ? PLAIN : header.narrow_targets ? 4 : 8;
     if (PLAIN || header.tgt_times)
         return load<W>(table.at[header.tgt_times], width, b * header.tgt_row + t * header.tgt_step);
     const W start = header.starts ? ((const W*)table.at[header.starts])[b] : header.t_start;
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
         const int tile = stream.tiles_of_8 * 8;
         const int64 T = stream.targets, begin = (block - stream.first_block) * tile;
         const int n = (int)(header.items - begin < tile ? header.items - begin : tile);
-        bool* const valid = (bool*)table.at[stream.valid];
+        bool* const valid = PLAIN > 1 ? nullptr : (bool*)table.at[stream.valid];
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
             if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
@@ -53,12 +53,13 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
             }
             if (PLAIN) __syncthreads();
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
-                const int64 item = begin + i;
-                const int64 b = row_of_target(item, T), t = item - b * T;
+                typedef typename Count<PLAIN>::type N;
+                const N item = (N)begin + i, b = row_of_target(item, (N)T), t = item - b * (N)T;
                 Row<W> row = stream_row<PLAIN>(table, stream, b, header.ticks);
-                row.narrow = header.narrow_targets && (PLAIN || header.tgt_times) &&
-                             stream.flags & NARROW_TIMES && stream.latency == 0 &&
-                             (PLAIN || !stream.latencies);
+                row.narrow = PLAIN > 1 ? PLAIN == 4
+                                       : header.narrow_targets && (PLAIN || header.tgt_times) &&
+                                             stream.flags & NARROW_TIMES && stream.latency == 0 &&
+                                             (PLAIN || !stream.latencies);
                 const W q = target_time<PLAIN>(table, b, t);
                 int64 end = T;
                 if (!PLAIN && header.tgt_lengths)
@@ -74,13 +75,13 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                 }
                 Place<CLASS, C>& place = places[i];
                 place.found.y = (!PLAIN && header.out_row
-                                     ? b * header.out_row + t * part.out_step
-                                     : item * part.out_step) +
+                                     ? (int64)b * header.out_row + (int64)t * part.out_step
+                                     : (int64)item * part.out_step) +
                                 part.out_column;
                 int64 index;
-                const bool ok = locate_part<CLASS, CODE>(
-                    stream, part, row, before, q, after, t < end,
-                    b * part.data_row + row.first * part.data_step, place, index);
+                const bool ok = locate_part<CLASS, CODE, PLAIN>(
+                    stream, part, row, before, q, after, (int64)t < end,
+                    (int64)b * part.data_row + row.first * part.data_step, place, index);
                 if (PLAIN && place.found.code >= 0) special = 1;
                 bool* const at = valid ? valid + (header.valid_step
                                                       ? item * header.valid_step +

@@ -90,7 +90,9 @@ __device__ __forceinline__ int64 nan_bits(int code) {
 }
 
 // The samples of row b of a stream. PLAIN ones have stamps in order, and as many samples and the same
-// latency in every row: known at compile time, that saves registers.
+// latency in every row: known at compile time, that saves registers. PLAIN > 1: they also have
+// stamps one after another, of PLAIN bytes as those of targets, and no latency, are linear and held
+// at the ends, and only values are wanted.
 template <int PLAIN, typename W, typename Table>
 __device__ __forceinline__ Row<W> stream_row(const Table& table, const Stream<W>& s, int64 b,
                                              double ticks) {
@@ -100,9 +102,9 @@ __device__ __forceinline__ Row<W> stream_row(const Table& table, const Stream<W>
         __builtin_assume(row.stamps != nullptr);
         row.n = s.samples;
         row.offset = b * s.src_row_or_episodes;
-        row.step = s.src_step;
-        row.width = s.flags & NARROW_TIMES ? 4 : 8;
-        row.latency = s.latency;
+        row.step = PLAIN > 1 ? 1 : s.src_step;
+        row.width = PLAIN > 1 ? PLAIN : s.flags & NARROW_TIMES ? 4 : 8;
+        row.latency = PLAIN > 1 ? (W)0 : s.latency;
         return row;
     }
     return row_of(s.flags & ONE_ROW ? 0 : b, s.samples, table.at[s.times], (const int64*)table.at[s.order],
@@ -242,7 +244,7 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
 }
 
 // Locates one target of a part. `start` is the first sample of its row in data.
-template <int CLASS, int CODE, typename W>
+template <int CLASS, int CODE, int PLAIN, typename W>
 __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<W>& part,
                                             const Row<W>& row, W before, W q, W after, bool given,
                                             int64 start,
@@ -250,13 +252,14 @@ __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<
                                             int64& index) {
     typedef typename Only<CODE>::C C;
     const bool single = CODE < 0 && !(is_wide(part.x) || is_wide(part.y));
-    int method = part.method;
+    int method = PLAIN > 1 ? (int)LINEAR : part.method;
     if (CLASS != SAMPLING && method >= CATMULL_ROM)
         method = method >= MEAN ? (int)NEAREST : (int)LINEAR;
-    const W tolerance = part.method >= MEAN ? (W)0 : stream.tolerance;
-    const Locator<C, W> locate{row, method, part.left, part.right, tolerance,
-                               stream.flags & TOLERANT ? stream.tolerance : (W)-1, stream.max_gap,
-                               single};
+    const W tolerance = PLAIN > 1 || part.method >= MEAN ? (W)0 : stream.tolerance;
+    const Locator<C, W> locate{
+        row, method, PLAIN > 1 ? (int64)HOLD : part.left, PLAIN > 1 ? (int64)HOLD : part.right,
+        tolerance, PLAIN > 1 || !(stream.flags & TOLERANT) ? (W)-1 : stream.tolerance,
+        PLAIN > 1 ? (W)-1 : stream.max_gap, single};
     Blend<C> blend = Locator<C, W>::constant(EMPTY);
     bool reduces = false;
     if constexpr (has_reductions(CLASS)) place.several.n = 0;
@@ -279,7 +282,7 @@ __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<
             if (has_reductions(CLASS) && part.method >= MEAN) blend.valid = false;
         }
     }
-    if (part.fill && !blend.valid) blend = Locator<C, W>::constant(FILLED);
+    if (PLAIN <= 1 && part.fill && !blend.valid) blend = Locator<C, W>::constant(FILLED);
     Found<C>& found = place.found;
     found.w = blend.w;
     found.code = -1;

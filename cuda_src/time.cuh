@@ -221,6 +221,11 @@ __device__ __forceinline__ Row<W> row_of(
     return row;
 }
 
+// What targets are counted with: the kernels for most calls, PLAIN > 1, are for fewer than 2^31.
+template <int PLAIN> struct Count { typedef unsigned type; };
+template <> struct Count<0> { typedef int64 type; };
+template <> struct Count<1> { typedef int64 type; };
+
 // A 64-bit division takes a hundred instructions, which the other phase would wait for.
 __device__ __forceinline__ int64 row_of_target(int64 item, int64 T) {
     return item >> 31 ? item / T : (unsigned)item / (unsigned)T;

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                         if (k + 1 < T) after = plus(start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<CLASS, CODE>(stream, part, row, before, q, after, true,
+                    ok = locate_part<CLASS, CODE, 0>(stream, part, row, before, q, after, true,
                                                   row.first * part.data_step, place, index);
                 }
                 if (PLAIN && found.code >= 0) special = 1;

@@ -781,7 +781,7 @@ def class_of(sources: Sequence[Source]) -> int:
 
 
 def specialisation(
-    sources: Sequence[Source], table: Table, plain: bool
+    sources: Sequence[Source], table: Table, plain: int
 ) -> tuple[int, str, int, int, int]:
     """The template arguments for these streams: size, level, class, code of the dtype, plain.
 
@@ -793,8 +793,8 @@ def specialisation(
     code = DATA.index(x) if x == y and x in FLOATS and size == 0 and kind != EVERYTHING else -1
     if code < 0 and kind != SAMPLED:
         kind = EVERYTHING
-    plain = plain and code >= 0
-    return size, "0" if kind == SAMPLED else "1", kind, code, int(plain)
+    plain = 0 if code < 0 else plain if kind == SAMPLED else min(plain, 1)
+    return size, "0" if kind == SAMPLED else "1", kind, code, plain
 
 
 def is_plain(x: Source) -> bool:
@@ -805,6 +805,17 @@ def is_plain(x: Source) -> bool:
         and x.lengths is None
         and x.offsets is None
         and not isinstance(x.latency, Meta)
+    )
+
+
+def is_default(x: Source, valid: Any) -> bool:
+    """Whether a plain stream leaves everything at its default, and only its values are wanted."""
+    return (
+        all(c.method == "linear" and not c.rotation for c in x.columns)
+        and type(x.latency) is float
+        and both_ends(x.extrapolate) == ("hold", "hold")
+        and x.fill_value is None
+        and valid is None
     )
 
 
@@ -870,7 +881,13 @@ def _cost(source: Source) -> float:
 
 # ------------------------------------------------------------------------------------- the kernels
 
-_fuse = Kernel("fuse", "fuse", types(), lambda t: FUSE.format(t[0], t[1]))
+_DEFAULTS = [
+    (wide, 0, "0", SAMPLED, code, stamp)
+    for wide in ("int64", "float64")
+    for code in range(len(FLOATS))
+    for stamp in (4, 8)
+]
+_fuse = Kernel("fuse", "fuse", [*types(), *_DEFAULTS], lambda t: FUSE.format(t[0], t[1]))
 _overlap = Kernel(
     "fuse",
     "overlap",
@@ -953,12 +970,8 @@ def fuse_launches(
         else:
             raise too_many_columns(sources[first].name, sources[first].columns)
         part = sources[first:end]
-        plain = (
-            targets.times is not None
-            and targets.lengths is None
-            and not (places[first].row or results.times or results.samples)
-            and all(map(is_plain, part))
-        )
+        dense = not (places[first].row or results.times or results.samples)
+        plain = _plain(part, targets, results.valid[first:end], items) if dense else 0
         template = specialisation(part, table, plain)
         at_once = blocks_at_once(*template[2:])
         header["blocks"] = share_blocks(table, part, [items] * len(part), at_once)
@@ -977,6 +990,19 @@ def fuse_launches(
         )
         first = end
     return launches
+
+
+def _plain(sources: Sequence[Source], targets: Targets, valid: Sequence[Any], items: int) -> int:
+    """PLAIN of part.cuh."""
+    if targets.times is None or targets.lengths is not None or not all(map(is_plain, sources)):
+        return 0
+    clocks = [targets.times, *[x.times for x in sources if x.times is not None]]
+    widths = {width(x.dtype) for x in clocks}
+    steps = {targets.step, *[x.shape.src_step for x in sources]}
+    small = items < 2**31 and all(x.shape.samples < 2**30 for x in sources)
+    if len(widths) > 1 or steps != {1} or not (small and all(map(is_default, sources, valid))):
+        return 1
+    return widths.pop()
 
 
 def overlap_launches(

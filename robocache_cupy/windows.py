@@ -201,7 +201,7 @@ def _sample_windows(
             raise too_many_columns(names[first], sources[first].columns)
         part = sources[first:end]
         items = [A * n for n in targets[first:end]]
-        plain = not any(isinstance(x.latency, Meta) for x in part)
+        plain = int(not any(isinstance(x.latency, Meta) for x in part))
         template = specialisation(part, table, plain)
         at_once = max(1, blocks_at_once(*template[2:]) - 1)  # see windows.cu
         header["blocks"] = share_blocks(table, part, items, at_once)
