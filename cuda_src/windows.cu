@@ -9,29 +9,28 @@
 // Of `len` numbers that ascend, how many are not above q, where that is about `guess`. A few loads
 // round the guess go first, and then rounds of eight ways; the loads of a round do not wait for one
 // another (one by one, 10,000 episodes cost 16 us).
-template <typename T, typename Q>
-__device__ __forceinline__ int64 count_until(Q q, const T* at, int64 step, int64 len, int64 guess) {
+template <typename T>
+__device__ __forceinline__ int count_until(int64 q, const T* at, int len, int guess) {
     constexpr int ways = 8;
-    const int64 reach[ways - 1] = {-128, -16, -2, 0, 2, 16, 128};
-    int64 lo = 0, hi = len;
+    const int reach[ways - 1] = {-128, -16, -2, 0, 2, 16, 128};
+    int lo = 0, hi = len;
     if (len > 16) {
         T near[ways - 1];
 #pragma unroll
         for (int k = 0; k < ways - 1; ++k)
-            near[k] = __ldg(at + clamp(guess + reach[k], 0, len - 1) * step);
+            near[k] = __ldg(at + min(max(guess + reach[k], 0), len - 1));
 #pragma unroll
         for (int k = 0; k < ways - 1; ++k) {
-            const int64 i = clamp(guess + reach[k], 0, len - 1);
+            const int i = min(max(guess + reach[k], 0), len - 1);
             if (!is_nan(near[k]) && near[k] <= q) lo = max(lo, i + 1);
             else hi = min(hi, i);
         }
     }
     while (lo < hi) {
-        const int64 stride = (hi - lo) / ways + 1;
+        const int stride = (hi - lo) / ways + 1;
         T pivots[ways - 1];
 #pragma unroll
-        for (int k = 1; k < ways; ++k)
-            pivots[k - 1] = __ldg(at + (min(lo + k * stride, hi) - 1) * step);
+        for (int k = 1; k < ways; ++k) pivots[k - 1] = __ldg(at + min(lo + k * stride, hi) - 1);
         int below = 0;
 #pragma unroll
         for (int k = 1; k < ways; ++k)
@@ -47,18 +46,69 @@ constexpr int windows_at_once(int of, int code, int plain) {
     return blocks_at_once(of, code, plain) > 1 ? blocks_at_once(of, code, plain) - 1 : 1;
 }
 
+// Targets of a block: as many as leave shared memory for their anchors.
+constexpr int most_windows(int of) { return of == EVERYTHING ? MOST_TARGETS / 2 : MOST_TARGETS; }
+
+// What the windows of one anchor share: its row, its time and its episode.
+template <typename W> struct Anchor {
+    int64 row, first, n;
+    W start;
+};
+
+template <typename W, int SIZE>
+__device__ __forceinline__ Anchor<W> anchor_of(const WindowsTable<W, SIZE>& table,
+                                               const Stream<W>& stream, int64 a) {
+    const Windows<W>& header = table.header;
+    const void* const offsets = table.at[stream.offsets];
+    const int64 offsets_width = stream.flags & NARROW_OFFSETS ? 4 : 8;
+    const void* const stamps = table.at[stream.times];
+    const int64 episodes = stream.src_row_or_episodes, size = stream.samples;
+    Anchor<W> anchor{};
+    if (header.anchors)
+        anchor.row = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8, a);
+    no_time(anchor.start);
+    if (stamps) {
+        if (header.anchor_times)
+            anchor.start = load<W>(table.at[header.anchor_times],
+                                   header.narrow_anchor_times ? 4 : 8, a);
+        else if (anchor.row >= 0 && anchor.row < size)
+            anchor.start = load<W>(stamps, stream.flags & NARROW_TIMES ? 4 : 8,
+                                   anchor.row * stream.src_step);
+    }
+    int64 episode;
+    if (header.episodes) {
+        episode = load<int64>(table.at[header.episodes], header.narrow_episodes ? 4 : 8, a);
+    } else {
+        const int len = (int)episodes;
+        const float about = (float)anchor.row / (float)size * (float)len;
+        const int guess = about > 0 ? (about < (float)len ? (int)about : len) : 0;
+        episode = (offsets_width == 8
+                       ? count_until(anchor.row, (const int64*)offsets, len, guess)
+                       : count_until(anchor.row, (const int*)offsets, len, guess)) -
+                  1;
+    }
+    if (episode >= 0 && episode < episodes) {
+        anchor.first = clamp(load<int64>(offsets, offsets_width, episode), 0, size);
+        anchor.n = clamp(load<int64>(offsets, offsets_width, episode + 1) - anchor.first, 0,
+                         size - anchor.first);
+    }
+    return anchor;
+}
+
 //   anchors a0 a1 a2 ...   deltas d0 d1 ... of each key
 //      │
-//      ├─ episode [from, to) of the anchor, by a search of the offsets
-//      └─ window k: sample a + dk, or the time of the anchor + dk and a search of the episode's clock
+//   1. ├─ episode [from, to) of the anchor, by a search of the offsets: a thread to an anchor
+//   2. └─ window k: sample a + dk, or the time of the anchor + dk and a search of the episode's clock
+//   3. all threads move the rows
 //
-// Windows are written as the streams of fuse.cu are: a block takes a tile of one key, finds the
-// samples of each element of its windows, and moves the rows with all of its threads.
+// Windows are written as the streams of fuse.cu are: a block takes a tile of one key. A search for
+// each element of a window would be most of all instructions.
 template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
 __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
     windows(const __grid_constant__ WindowsTable<W, SIZE> table) {
     typedef typename Only<CODE>::C C;
-    __shared__ Place<CLASS, C> places[MOST_TARGETS];
+    __shared__ Place<CLASS, C> places[most_windows(CLASS)];
+    __shared__ Anchor<W> anchors[most_windows(CLASS)];
     __shared__ int64 constants[5];
     __shared__ int special;  // a target that is a constant, in this tile
     const Windows<W>& header = table.header;
@@ -71,12 +121,12 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
         const int tile = stream.tiles_of_8 * 8;
         const int64 begin = (block - stream.first_block) * tile;
         const int n = (int)(items - begin < tile ? items - begin : tile);
-        const void* const offsets = table.at[stream.offsets];
-        const int64 offsets_width = stream.flags & NARROW_OFFSETS ? 4 : 8;
-        const int64 stamp_width = stream.flags & NARROW_TIMES ? 4 : 8;
         const void* const stamps = table.at[stream.times];
-        const int64 episodes = stream.src_row_or_episodes, size = stream.samples;
         bool* const padding = (bool*)table.at[stream.valid];
+        const int64 a0 = row_of_target(begin, T), a1 = row_of_target(begin + n - 1, T);
+        for (int i = threadIdx.x; i <= (int)(a1 - a0); i += blockDim.x)
+            anchors[i] = anchor_of(table, stream, a0 + i);
+        __syncthreads();
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
             if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
@@ -91,44 +141,17 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
             for (int i = threadIdx.x; i < n; i += blockDim.x) {
                 const int64 item = begin + i;
                 const int64 a = row_of_target(item, T), k = item - a * T;
-                int64 anchor = 0;
-                if (header.anchors)
-                    anchor = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8, a);
-                W start;
-                no_time(start);
-                if (stamps) {
-                    if (header.anchor_times)
-                        start = load<W>(table.at[header.anchor_times],
-                                        header.narrow_anchor_times ? 4 : 8, a);
-                    else if (anchor >= 0 && anchor < size)
-                        start = load<W>(stamps, stamp_width, anchor * stream.src_step);
-                }
-                int64 episode;
-                if (header.episodes)
-                    episode = load<int64>(table.at[header.episodes], header.narrow_episodes ? 4 : 8,
-                                          a);
-                else {
-                    const double ratio = (double)anchor / (double)size * (double)episodes;
-                    const int64 guess =
-                        ratio > 0 ? (ratio < (double)episodes ? (int64)ratio : episodes) : 0;
-                    episode = (offsets_width == 8
-                                   ? count_until(anchor, (const int64*)offsets, 1, episodes, guess)
-                                   : count_until(anchor, (const int*)offsets, 1, episodes, guess)) -
-                              1;
-                }
-                const bool known = episode >= 0 && episode < episodes;
+                const Anchor<W>& anchor = anchors[a - a0];
                 Row<W> row{};
-                if (known) {
-                    row.first = clamp(load<int64>(offsets, offsets_width, episode), 0, size);
-                    row.n = clamp(load<int64>(offsets, offsets_width, episode + 1) - row.first, 0,
-                                  size - row.first);
-                }
+                row.first = anchor.first;
+                row.n = anchor.n;
                 Place<CLASS, C>& place = places[i];
                 Found<C>& found = place.found;
                 found.y = item * part.out_step;
                 bool ok;
                 if (!stamps) {
-                    const int64 j = anchor + ((const int64*)table.at[stream.deltas])[k] - row.first;
+                    const int64 j =
+                        anchor.row + ((const int64*)table.at[stream.deltas])[k] - row.first;
                     ok = j >= 0 && j < row.n;
                     found.w = 0;
                     found.code = part.fill && !ok ? (int)FILLED : row.n == 0 ? (int)EMPTY : -1;
@@ -144,24 +167,24 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                     row.stamps = stamps;
                     row.offset = row.first * stream.src_step;
                     row.step = stream.src_step;
-                    row.width = stamp_width;
+                    row.width = stream.flags & NARROW_TIMES ? 4 : 8;
                     row.latency = stream.latency;
                     if (!PLAIN && stream.latencies)
                         from_seconds(load<double>(table.at[stream.latencies],
                                                   stream.flags & NARROW_LATENCIES ? 4 : 8, a),
                                      header.ticks, row.latency);
                     const W* const deltas = (const W*)table.at[stream.deltas];
-                    const W q = plus(start, deltas[k]);
+                    const W q = plus(anchor.start, deltas[k]);
                     W before, after;
                     no_time(before);
                     no_time(after);
                     if (has_reductions(CLASS) && part.method >= MEAN) {
-                        if (k > 0) before = plus(start, deltas[k - 1]);
-                        if (k + 1 < T) after = plus(start, deltas[k + 1]);
+                        if (k > 0) before = plus(anchor.start, deltas[k - 1]);
+                        if (k + 1 < T) after = plus(anchor.start, deltas[k + 1]);
                     }
                     int64 index;
                     ok = locate_part<CLASS, CODE, 0>(stream, part, row, before, q, after, true,
-                                                  row.first * part.data_step, place, index);
+                                                     row.first * part.data_step, place, index);
                 }
                 if (PLAIN && found.code >= 0) special = 1;
                 bool* const at = padding ? padding + item : nullptr;

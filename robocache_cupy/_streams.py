@@ -850,15 +850,18 @@ def blocks_at_once(kind: int, code: int, plain: int) -> int:
 
 
 def share_blocks(
-    table: Table, sources: Sequence[Source], items: Sequence[int], at_once: int
+    table: Table, sources: Sequence[Source], items: Sequence[int], at_once: int, most: int = 256
 ) -> int:
-    """Give the streams blocks in proportion to the bytes they move; returns how many in all."""
+    """Give the streams blocks in proportion to the bytes they move; returns how many in all.
+
+    A block takes at most so many targets.
+    """
     wave = 132 * at_once  # that an H200 runs at once
     costs = [count * _cost(source) for source, count in zip(sources, items, strict=True)]
     total, first = sum(costs) or 1, 0
     for values, source, cost, count in zip(table.streams, sources, costs, items, strict=True):
         blocks = max(1, round(wave * cost / total))
-        eights = min(-(-count // (8 * blocks)), _most_targets(source) // 8)
+        eights = min(-(-count // (8 * blocks)), min(_most_targets(source), most) // 8)
         values["tiles_of_8"], values["first_block"] = max(1, eights), first
         first += -(-count // (8 * max(1, eights)))
     return first

@@ -18,6 +18,7 @@ from ._gradients import windows_gradient
 from ._streams import (
     ARITHMETIC,
     DATA,
+    EVERYTHING,
     FLOATS,
     REDUCTIONS,
     Place,
@@ -168,6 +169,9 @@ def _sample_windows(
             f"the keys differ in their number of samples: {got}. Pass episode_offsets for each"
         )
 
+    most = max(x.shape[0] - 1 for x in offsets)
+    if most >= 2**31:
+        raise ValueError(f"episode_offsets has {most} episodes: 2^31 - 1 is the limit")
     launches = []
     first = 0
     while first < count:
@@ -204,7 +208,8 @@ def _sample_windows(
         plain = int(not any(isinstance(x.latency, Meta) for x in part))
         template = specialisation(part, table, plain)
         at_once = max(1, blocks_at_once(*template[2:]) - 1)  # see windows.cu
-        header["blocks"] = share_blocks(table, part, items, at_once)
+        tile = 128 if template[2] == EVERYTHING else 256  # see windows.cu
+        header["blocks"] = share_blocks(table, part, items, at_once, tile)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
         launches.append(
             Launch(
