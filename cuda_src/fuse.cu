@@ -43,7 +43,9 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
         bool* const valid = PLAIN > 1 ? nullptr : (bool*)table.at[stream.valid];
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
-            if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+            // Of one method, the parts of a stream are made of the same samples.
+            const bool known = p > 0 && part.method == table.parts[first_part + p - 1].method;
+            if (!known && threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
                 special = 0;
                 constants[EMPTY] = 0;
                 constants[NOT_A_NUMBER] = nan_bits(part.y);
@@ -52,7 +54,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                 constants[FILLED] = table.constants[part.fill_value];
             }
             if (PLAIN) __syncthreads();
-            for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            for (int i = known ? n : threadIdx.x; i < n; i += blockDim.x) {
                 typedef typename Count<PLAIN>::type N;
                 const N item = (N)begin + i, b = row_of_target(item, (N)T), t = item - b * (N)T;
                 Row<W> row = stream_row<PLAIN>(table, stream, b, header.ticks);

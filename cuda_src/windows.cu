@@ -129,7 +129,9 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
         __syncthreads();
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
-            if (threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+            // Of one method, the parts of a key are made of the same samples.
+            const bool known = p > 0 && part.method == table.parts[first_part + p - 1].method;
+            if (!known && threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
                 special = 0;
                 constants[EMPTY] = 0;
                 constants[NOT_A_NUMBER] = nan_bits(part.y);
@@ -138,7 +140,7 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                 constants[FILLED] = table.constants[part.fill_value];
             }
             if (PLAIN) __syncthreads();
-            for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            for (int i = known ? n : threadIdx.x; i < n; i += blockDim.x) {
                 const int64 item = begin + i;
                 const int64 a = row_of_target(item, T), k = item - a * T;
                 const Anchor<W>& anchor = anchors[a - a0];

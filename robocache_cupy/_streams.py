@@ -793,8 +793,9 @@ def specialisation(
     code = DATA.index(x) if x == y and x in FLOATS and size == 0 and kind != EVERYTHING else -1
     if code < 0 and kind != SAMPLED:
         kind = EVERYTHING
-    plain = 0 if code < 0 else plain if kind == SAMPLED else min(plain, 1)
-    return size, "0" if kind == SAMPLED else "1", kind, code, plain
+    level = "0" if kind == SAMPLED else "1"
+    plain = 0 if code < 0 else plain if (level, kind, code, plain) in _DEFAULTS else min(plain, 1)
+    return size, level, kind, code, plain
 
 
 def is_plain(x: Source) -> bool:
@@ -811,7 +812,7 @@ def is_plain(x: Source) -> bool:
 def is_default(x: Source, valid: Any) -> bool:
     """Whether a plain stream leaves everything at its default, and only its values are wanted."""
     return (
-        all(c.method == "linear" and not c.rotation for c in x.columns)
+        all(c.method == "linear" for c in x.columns)
         and type(x.latency) is float
         and both_ends(x.extrapolate) == ("hold", "hold")
         and x.fill_value is None
@@ -819,6 +820,11 @@ def is_default(x: Source, valid: Any) -> bool:
     )
 
 
+# Kernels for streams that leave all at their default: level, class, code, bytes of a stamp.
+_DEFAULTS = [
+    *[("0", SAMPLED, code, stamp) for code in range(len(FLOATS)) for stamp in (4, 8)],
+    *[("1", TURNING, FLOATS.index(x), stamp) for x in ("float32", "float64") for stamp in (4, 8)],
+]
 SPECIALISATIONS = [
     (0, "0" if kind == SAMPLED else "1", kind, code, plain)
     for kind in (SAMPLED, CURVED, TURNING, REDUCING, SCALED)
@@ -884,13 +890,12 @@ def _cost(source: Source) -> float:
 
 # ------------------------------------------------------------------------------------- the kernels
 
-_DEFAULTS = [
-    (wide, 0, "0", SAMPLED, code, stamp)
-    for wide in ("int64", "float64")
-    for code in range(len(FLOATS))
-    for stamp in (4, 8)
-]
-_fuse = Kernel("fuse", "fuse", [*types(), *_DEFAULTS], lambda t: FUSE.format(t[0], t[1]))
+_fuse = Kernel(
+    "fuse",
+    "fuse",
+    [*types(), *[(wide, 0, *rest) for wide in ("int64", "float64") for rest in _DEFAULTS]],
+    lambda t: FUSE.format(t[0], t[1]),
+)
 _overlap = Kernel(
     "fuse",
     "overlap",
