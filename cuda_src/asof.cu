@@ -5,17 +5,27 @@
 
 enum Direction { BACKWARD, FORWARD, NEAREST };
 
-template <typename W>
+// PLAIN > 1: all rows have S keys, keys lie one after another, in PLAIN bytes on both sides, and the
+// last one not after a target is its match. Of 1040 instructions 184 are left.
+template <typename W, int PLAIN>
 __global__ void __launch_bounds__(256) asof_index(
     const void* __restrict__ src, const void* __restrict__ lengths,
     const void* __restrict__ offsets, const void* __restrict__ tgt, int* __restrict__ index,
     int64 S, int64 src_row, int64 src_step, int64 src_width, int64 lengths_width,
     int64 offsets_width, int64 items, int64 T, int64 tgt_row, int64 tgt_step, int64 tgt_width,
     int64 direction, int64 exact, W tolerance) {
-    const int64 stride = (int64)gridDim.x * blockDim.x;
-    for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
-        const int64 b = row_of_target(item, T);
-        const int64 t = item - b * T;
+    typedef typename Count<PLAIN>::type N;
+    if (PLAIN > 1) {
+        lengths = offsets = nullptr;
+        src_width = tgt_width = PLAIN;
+        src_step = tgt_step = 1;
+        direction = BACKWARD;
+        exact = 1;
+        __builtin_assume(src != nullptr && S < (1 << 30));
+    }
+    const N stride = (N)gridDim.x * blockDim.x;
+    for (N item = (N)blockIdx.x * blockDim.x + threadIdx.x; item < (N)items; item += stride) {
+        const N b = row_of_target(item, (N)T), t = item - b * (N)T;
         Row<W> keys = row_of<W>(b, S, src, nullptr, lengths, offsets, nullptr, src_row, src_step,
                                 src_width, lengths_width, offsets_width, 8, 0, 0, 0.0, 1.0);
         keys.narrow = tgt_width == src_width;

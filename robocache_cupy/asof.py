@@ -18,7 +18,9 @@ __all__ = ["asof_index"]
 
 DIRECTIONS = {"backward": 0, "forward": 1, "nearest": 2}  # the codes of the kernel
 
-_asof_index = Kernel("asof", "asof_index", [("int64",), ("float64",)])
+_asof_index = Kernel(
+    "asof", "asof_index", [(wide, plain) for wide in ("int64", "float64") for plain in (0, 4, 8)]
+)
 
 
 @op
@@ -119,9 +121,15 @@ def asof_index(
 
     S, T = src.shape[-1], tgt.shape[-1]
     index = Out((B, T) if counts else (T,), "int32")
+    widths, steps = {width(src.dtype), width(tgt.dtype)}, {src.strides[-1], tgt.strides[-1]}
+    small = S < 2**30 and B * T < 2**31
+    default = (
+        direction == "backward" and allow_exact_matches and lengths is None and offsets is None
+    )
+    plain = widths.pop() if default and small and len(widths) == 1 and steps == {1} else 0
     launch = Launch(
         _asof_index,
-        (clock.wide,),
+        (clock.wide, plain),
         (src, lengths, offsets, tgt, index),
         (
             S, _row(src), src.strides[-1], width(src.dtype),
