@@ -502,8 +502,8 @@ __device__ __forceinline__ X extreme(const Part<W>& part, const void* data, cons
 // The same for targets that are all made of samples, those of a PLAIN stream, which lie one after the
 // other as their results do. The loads of some targets are under way at once: phase 2 waits for
 // memory, and a warp that loads for one target after another waits for each (fuse of three streams:
-// 8.3 us so).
-template <typename E, int CLASS, typename P, typename W>
+// 8.3 us so). COPIES: no sample is blended with another.
+template <typename E, bool COPIES, int CLASS, typename P, typename W>
 __device__ void write_plain(const Part<W>& part, const void* data, void* out, const void* affine,
                             const Place<CLASS, P>* places, int64 begin, int n) {
     typedef typename E::C C;
@@ -528,7 +528,7 @@ __device__ void write_plain(const Part<W>& part, const void* data, void* out, co
 #pragma unroll
             for (int u = 0; u < AT_ONCE; ++u) {
                 const Found<P>& found = places[min(i + u * rows, n - 1)].found;
-                w[u] = (C)found.w;
+                w[u] = COPIES ? (C)0 : (C)found.w;
                 x0[u] = elements.raw(found.x0 + d);
                 x1[u] = x0[u];
                 if (w[u] != 0) x1[u] = elements.raw(found.x0 + step + d);
@@ -806,7 +806,7 @@ __device__ void write_part(const Part<W>& part, const void* data, void* out, con
             case MAKIMA: CURVE(MAKIMA, N); return; \
         } \
     } \
-    write_plain<Elements<X, X, N>>(part, data, out, affine, places, begin, n)
+    write_plain<Elements<X, X, N>, PLAIN == 2>(part, data, out, affine, places, begin, n)
                 if (part.vector == 2) {
                     PLAINLY(V);
                 } else if (V > 2 && part.vector == 1) {

@@ -41,9 +41,9 @@ __device__ __forceinline__ int count_until(int64 q, const T* at, int len, int gu
     return lo;
 }
 
-// One less than of streams: the search of the episode takes registers too.
+// One less than of streams where samples are blended: the search of the episode takes registers too.
 constexpr int windows_at_once(int of, int code, int plain) {
-    return blocks_at_once(of, code, plain) > 1 ? blocks_at_once(of, code, plain) - 1 : 1;
+    return blocks_at_once(of, code, plain) - (plain != 2 && blocks_at_once(of, code, plain) > 1);
 }
 
 // Targets of a block: as many as leave shared memory for their anchors.
@@ -55,13 +55,15 @@ template <typename W> struct Anchor {
     W start;
 };
 
-template <typename W, int SIZE>
+// PLAIN > 1 is what most calls are: 2 by index; 4 or 8 by time, linear, held at the ends, with no
+// limits, and stamps of so many bytes that follow one another.
+template <int PLAIN, typename W, int SIZE>
 __device__ __forceinline__ Anchor<W> anchor_of(const WindowsTable<W, SIZE>& table,
                                                const Stream<W>& stream, int64 a) {
     const Windows<W>& header = table.header;
     const void* const offsets = table.at[stream.offsets];
     const int64 offsets_width = stream.flags & NARROW_OFFSETS ? 4 : 8;
-    const void* const stamps = table.at[stream.times];
+    const void* const stamps = PLAIN == 2 ? nullptr : table.at[stream.times];
     const int64 episodes = stream.src_row_or_episodes, size = stream.samples;
     Anchor<W> anchor{};
     if (header.anchors)
@@ -72,8 +74,8 @@ __device__ __forceinline__ Anchor<W> anchor_of(const WindowsTable<W, SIZE>& tabl
             anchor.start = load<W>(table.at[header.anchor_times],
                                    header.narrow_anchor_times ? 4 : 8, a);
         else if (anchor.row >= 0 && anchor.row < size)
-            anchor.start = load<W>(stamps, stream.flags & NARROW_TIMES ? 4 : 8,
-                                   anchor.row * stream.src_step);
+            anchor.start = load<W>(stamps, PLAIN > 2 ? PLAIN : stream.flags & NARROW_TIMES ? 4 : 8,
+                                   anchor.row * (PLAIN > 2 ? 1 : stream.src_step));
     }
     int64 episode;
     if (header.episodes) {
@@ -121,11 +123,12 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
         const int tile = stream.tiles_of_8 * 8;
         const int64 begin = (block - stream.first_block) * tile;
         const int n = (int)(items - begin < tile ? items - begin : tile);
-        const void* const stamps = table.at[stream.times];
+        const void* const stamps = PLAIN == 2 ? nullptr : table.at[stream.times];
+        if (PLAIN > 2) __builtin_assume(stamps != nullptr);
         bool* const padding = (bool*)table.at[stream.valid];
         const int64 a0 = row_of_target(begin, T), a1 = row_of_target(begin + n - 1, T);
         for (int i = threadIdx.x; i <= (int)(a1 - a0); i += blockDim.x)
-            anchors[i] = anchor_of(table, stream, a0 + i);
+            anchors[i] = anchor_of<PLAIN>(table, stream, a0 + i);
         __syncthreads();
         for (int p = 0; p < stream.parts; ++p) {
             const Part<W>& part = table.parts[first_part + p];
@@ -141,15 +144,15 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
             }
             if (PLAIN) __syncthreads();
             for (int i = known ? n : threadIdx.x; i < n; i += blockDim.x) {
-                const int64 item = begin + i;
-                const int64 a = row_of_target(item, T), k = item - a * T;
+                typedef typename Count<PLAIN>::type N;
+                const N item = (N)begin + i, a = row_of_target(item, (N)T), k = item - a * (N)T;
                 const Anchor<W>& anchor = anchors[a - a0];
                 Row<W> row{};
                 row.first = anchor.first;
                 row.n = anchor.n;
                 Place<CLASS, C>& place = places[i];
                 Found<C>& found = place.found;
-                found.y = item * part.out_step;
+                found.y = (int64)item * part.out_step;
                 bool ok;
                 if (!stamps) {
                     const int64 j =
@@ -167,10 +170,10 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                     if constexpr (has_reductions(CLASS)) place.several.n = 0;
                 } else {
                     row.stamps = stamps;
-                    row.offset = row.first * stream.src_step;
-                    row.step = stream.src_step;
-                    row.width = stream.flags & NARROW_TIMES ? 4 : 8;
-                    row.latency = stream.latency;
+                    row.offset = row.first * (PLAIN > 1 ? 1 : stream.src_step);
+                    row.step = PLAIN > 1 ? 1 : stream.src_step;
+                    row.width = PLAIN > 1 ? PLAIN : stream.flags & NARROW_TIMES ? 4 : 8;
+                    row.latency = PLAIN > 1 ? (W)0 : stream.latency;
                     if (!PLAIN && stream.latencies)
                         from_seconds(load<double>(table.at[stream.latencies],
                                                   stream.flags & NARROW_LATENCIES ? 4 : 8, a),
@@ -182,10 +185,10 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                     no_time(after);
                     if (has_reductions(CLASS) && part.method >= MEAN) {
                         if (k > 0) before = plus(anchor.start, deltas[k - 1]);
-                        if (k + 1 < T) after = plus(anchor.start, deltas[k + 1]);
+                        if ((int64)k + 1 < T) after = plus(anchor.start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<CLASS, CODE, 0>(stream, part, row, before, q, after, true,
+                    ok = locate_part<CLASS, CODE, PLAIN>(stream, part, row, before, q, after, true,
                                                      row.first * part.data_step, place, index);
                 }
                 if (PLAIN && found.code >= 0) special = 1;

@@ -781,9 +781,10 @@ def class_of(sources: Sequence[Source]) -> int:
 
 
 def specialisation(
-    sources: Sequence[Source], table: Table, plain: int
+    sources: Sequence[Source], table: Table, plain: int, defaults: Any = None
 ) -> tuple[int, str, int, int, int]:
     """The template arguments for these streams: size, level, class, code of the dtype, plain.
+    `defaults`: those with plain > 1 that there are kernels for.
 
     Numba knows the level only, "0" for sampling and "1" for everything.
     """
@@ -794,7 +795,8 @@ def specialisation(
     if code < 0 and kind != SAMPLED:
         kind = EVERYTHING
     level = "0" if kind == SAMPLED else "1"
-    plain = 0 if code < 0 else plain if (level, kind, code, plain) in _DEFAULTS else min(plain, 1)
+    if (level, kind, code, plain) not in (defaults or DEFAULTS):
+        plain = min(plain, int(code >= 0))
     return size, level, kind, code, plain
 
 
@@ -809,19 +811,22 @@ def is_plain(x: Source) -> bool:
     )
 
 
-def is_default(x: Source, valid: Any) -> bool:
-    """Whether a plain stream leaves everything at its default, and only its values are wanted."""
+def is_default(x: Source) -> bool:
+    """Whether a plain stream leaves everything at its default."""
     return (
         all(c.method == "linear" for c in x.columns)
         and type(x.latency) is float
+        and x.tolerance is None
+        and x.max_gap is None
         and both_ends(x.extrapolate) == ("hold", "hold")
         and x.fill_value is None
-        and valid is None
+        and x.shape.src_step == 1
+        and x.shape.samples < 2**30
     )
 
 
 # Kernels for streams that leave all at their default: level, class, code, bytes of a stamp.
-_DEFAULTS = [
+DEFAULTS = [
     *[("0", SAMPLED, code, stamp) for code in range(len(FLOATS)) for stamp in (4, 8)],
     *[("1", TURNING, FLOATS.index(x), stamp) for x in ("float32", "float64") for stamp in (4, 8)],
 ]
@@ -893,7 +898,7 @@ def _cost(source: Source) -> float:
 _fuse = Kernel(
     "fuse",
     "fuse",
-    [*types(), *[(wide, 0, *rest) for wide in ("int64", "float64") for rest in _DEFAULTS]],
+    [*types(), *[(wide, 0, *rest) for wide in ("int64", "float64") for rest in DEFAULTS]],
     lambda t: FUSE.format(t[0], t[1]),
 )
 _overlap = Kernel(
@@ -1004,13 +1009,10 @@ def _plain(sources: Sequence[Source], targets: Targets, valid: Sequence[Any], it
     """PLAIN of part.cuh."""
     if targets.times is None or targets.lengths is not None or not all(map(is_plain, sources)):
         return 0
-    clocks = [targets.times, *[x.times for x in sources if x.times is not None]]
-    widths = {width(x.dtype) for x in clocks}
-    steps = {targets.step, *[x.shape.src_step for x in sources]}
-    small = items < 2**31 and all(x.shape.samples < 2**30 for x in sources)
-    if len(widths) > 1 or steps != {1} or not (small and all(map(is_default, sources, valid))):
-        return 1
-    return widths.pop()
+    widths = {width(x.times.dtype) for x in sources if x.times is not None}
+    widths.add(width(targets.times.dtype))
+    default = targets.step == 1 and all(map(is_default, sources)) and not any(valid)
+    return widths.pop() if default and len(widths) == 1 and items < 2**31 else 1
 
 
 def overlap_launches(

@@ -18,9 +18,11 @@ from ._gradients import windows_gradient
 from ._streams import (
     ARITHMETIC,
     DATA,
+    DEFAULTS,
     EVERYTHING,
     FLOATS,
     REDUCTIONS,
+    SAMPLED,
     Place,
     Shape,
     Source,
@@ -30,6 +32,7 @@ from ._streams import (
     check_columns,
     check_numbers,
     columns_of,
+    is_default,
     name_numbers,
     result_dtype,
     share_blocks,
@@ -42,7 +45,18 @@ __all__ = ["Windows", "sample_windows"]
 
 PADS = ("edge", "zero", "nan", "reflect")
 
-_windows = Kernel("windows", "windows", types(), lambda t: WINDOWS.format(t[0], t[1]))
+_BY_INDEX = [("0", SAMPLED, code, 2) for code in range(len(FLOATS))]
+_BY_TIME = [x for x in DEFAULTS if x[1] == SAMPLED]
+_windows = Kernel(
+    "windows",
+    "windows",
+    [
+        *types(),
+        *[("int64", 0, *rest) for rest in _BY_INDEX],
+        *[(wide, 0, *rest) for wide in ("int64", "float64") for rest in _BY_TIME],
+    ],
+    lambda t: WINDOWS.format(t[0], t[1]),
+)
 
 
 class Windows(NamedTuple):
@@ -205,9 +219,9 @@ def _sample_windows(
             raise too_many_columns(names[first], sources[first].columns)
         part = sources[first:end]
         items = [A * n for n in targets[first:end]]
-        plain = int(not any(isinstance(x.latency, Meta) for x in part))
-        template = specialisation(part, table, plain)
-        at_once = max(1, blocks_at_once(*template[2:]) - 1)  # see windows.cu
+        plain = _plain(part, max(items))
+        template = specialisation(part, table, plain, (*_BY_INDEX, *_BY_TIME))
+        at_once = max(1, blocks_at_once(*template[2:]) - (template[-1] != 2))  # see windows.cu
         tile = 128 if template[2] == EVERYTHING else 256  # see windows.cu
         header["blocks"] = share_blocks(table, part, items, at_once, tile)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
@@ -225,6 +239,15 @@ def _sample_windows(
         )
         first = end
     return Plan(outputs, launches, [], "Windows")
+
+
+def _plain(sources: Sequence[Source], items: int) -> int:
+    """PLAIN of windows.cu."""
+    if any(isinstance(x.latency, Meta) for x in sources):
+        return 0
+    widths = {2 if x.times is None else width(x.times.dtype) for x in sources}
+    default = widths == {2} or (len(widths) == 1 and all(map(is_default, sources)))
+    return widths.pop() if default and items < 2**31 else 1
 
 
 def _source(
