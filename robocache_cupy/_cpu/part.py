@@ -4,14 +4,12 @@ dtypes are codes, as the kernels have them: the pairs that most data come in hav
 the rest goes through arrays of numbers, a chunk of columns at a time.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from . import DType, inline, narrow, row, widen
+from . import DType, forced, inline, narrow, operand, row, widen
 from .locate import (
     AKIMA,
     ANY,
@@ -37,8 +35,6 @@ from .time import elapsed, interval, is_nan, minus, position, stamp
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
 TOLERANT, REFLECT, ONE_ROW = 16, 32, 64
 CHUNK = 256  # columns that are computed together: their numbers stay in the nearest cache
-
-forced = functools.partial(inline, forceinline=True)  # so that the loop around it is vectorised
 
 _NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
           "uint16", "uint32", "uint64", "bool")  # fmt: skip
@@ -640,8 +636,8 @@ def _linear(data, x0, x1, out, y, column, width, groups, stride, w, X):
             row(out, y + d, width, X),
         )
         for c in range(width):
-            first = widen(u[c], X, X)
-            z[c] = narrow(first + w * (widen(v[c], X, X) - first), X)
+            first = operand(u[c], X, X)
+            z[c] = narrow(first + w * (operand(v[c], X, X) - first), X)
 
 
 @inline

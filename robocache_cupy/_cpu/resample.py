@@ -4,7 +4,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from . import DType, computed, inline, load, narrow, njit, of_bits, row, widen
+from . import DType, computed, inline, load, narrow, njit, of_bits, operand, row
 from .locate import EMPTY, FILL, LEFT, NAN, RIGHT, copy, locate
 from .time import (
     DOUBLE,
@@ -108,7 +108,7 @@ def resample(
             else:
                 x1 = row(data, start_of_row + i1 * data_step, D, X)
                 for d in range(D):
-                    u, v = widen(x0[d], X, Y), widen(x1[d], X, Y)
+                    u, v = operand(x0[d], X, Y), operand(x1[d], X, Y)
                     y[d] = narrow(u + w * (v - u), Y)
 
         if valid != 0:

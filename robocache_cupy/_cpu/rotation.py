@@ -4,7 +4,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from . import inline, narrow, widen
+from . import forced, inline, narrow, widen
 
 # What a rotation is stored as. ROT6D is the first two columns of the matrix, one after the other;
 # MATRIX is stored by rows; ANGLE is one number. Angles are radians.
@@ -168,7 +168,7 @@ def larger(most, x):
     return size if size > most else most
 
 
-@inline
+@forced
 def unit(q):
     """Of length 1; NaN throughout where it has no direction."""
     square = dot(q, q)
@@ -182,7 +182,7 @@ def unit(q):
     return scaled(q, like(square, 1) / np.sqrt(square))
 
 
-@inline
+@forced
 def unit_again(q):
     """Scaled to length 1 by one step of Newton's method, which has all digits of a length so
     near."""
@@ -194,7 +194,7 @@ def unit_again(q):
     return scaled(q, one - like(excess, 0.5) * excess)
 
 
-@inline
+@forced
 def between(a, b, w, flags):
     """The rotation at w between a (w = 0) and b (w = 1), or beyond them, and whether there is one.
 
@@ -221,6 +221,41 @@ def between(a, b, w, flags):
             v = sin_cos(w * angle)[0] * over
         q = unit_again(blend(a, u, b, v))
     return q, q[3] == q[3]
+
+
+# ------------------------------------------------------------------------------------ many at once
+# Pairs of a block stand in one array, the numbers of a kind side by side, so that the loop over
+# them is vectorised: 7 ns a pair, where one after another they take 66.
+
+BLOCK, NUMBERS = 64, 9  # pairs, and what each takes
+
+
+@inline
+def set_pair(numbers, i, a, b, w):
+    numbers[i], numbers[BLOCK + i] = a[0], a[1]
+    numbers[2 * BLOCK + i], numbers[3 * BLOCK + i] = a[2], a[3]
+    numbers[4 * BLOCK + i], numbers[5 * BLOCK + i] = b[0], b[1]
+    numbers[6 * BLOCK + i], numbers[7 * BLOCK + i] = b[2], b[3]
+    numbers[8 * BLOCK + i] = w
+
+
+@inline
+def get_result(numbers, i):
+    """As `between` of the directions of pair i."""
+    q = (numbers[i], numbers[BLOCK + i], numbers[2 * BLOCK + i], numbers[3 * BLOCK + i])
+    return q, numbers[8 * BLOCK + i] != 0
+
+
+@inline
+def between_pairs(numbers, n, flags):
+    """Puts what is between the first n pairs in their place."""
+    for i in range(n):
+        a = (numbers[i], numbers[BLOCK + i], numbers[2 * BLOCK + i], numbers[3 * BLOCK + i])
+        b = (numbers[4 * BLOCK + i], numbers[5 * BLOCK + i], numbers[6 * BLOCK + i],
+             numbers[7 * BLOCK + i])  # fmt: skip
+        q, defined = between(unit(a), unit(b), numbers[8 * BLOCK + i], flags)
+        numbers[i], numbers[BLOCK + i], numbers[2 * BLOCK + i], numbers[3 * BLOCK + i] = q
+        numbers[8 * BLOCK + i] = like(a[0], 1) if defined else like(a[0], 0)
 
 
 # ----------------------------------------------------------------------------------------- vectors
