@@ -289,9 +289,16 @@ template <typename I> struct Marks {
     }
 };
 
+// Blocks on a processor at once: as many as registers allow without spilling.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int PLAIN_MARKS = 5;
+#else
+constexpr int PLAIN_MARKS = 6;
+#endif
+
 // PLAIN: depth on the axis, pixels outside dropped, and voxels numbered by 32 bits.
 template <typename D, int PLAIN>
-__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : PLAIN ? 6 : 4)
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : PLAIN ? PLAIN_MARKS : 4)
     mark_depth(const __grid_constant__ Cloud table) {
     typedef Coordinate<D> C;
     typedef typename PickIndex<PLAIN>::type Index;

@@ -41,9 +41,15 @@ __device__ __forceinline__ int count_until(int64 q, const T* at, int len, int gu
     return lo;
 }
 
-// One less than of streams where samples are blended: the search of the episode takes registers too.
+// One less than of streams where samples are blended, and two on an A100: the search of the episode
+// takes registers too.
 constexpr int windows_at_once(int of, int code, int plain) {
-    return blocks_at_once(of, code, plain) - (plain != 2 && blocks_at_once(of, code, plain) > 1);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    const int fewer = plain == 2 ? 0 : plain == 1 ? 2 : 1;
+#else
+    const int fewer = plain == 2 ? 0 : 1;
+#endif
+    return blocks_at_once(of, code, plain) > fewer ? blocks_at_once(of, code, plain) - fewer : 1;
 }
 
 // Targets of a block: as many as leave shared memory for their anchors.

@@ -821,7 +821,7 @@ def is_default(x: Source) -> bool:
         and both_ends(x.extrapolate) == ("hold", "hold")
         and x.fill_value is None
         and x.shape.src_step == 1
-        and x.shape.samples < 2**30
+        and 0 < x.shape.samples < 2**30
     )
 
 

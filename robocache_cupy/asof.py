@@ -122,7 +122,7 @@ def asof_index(
     S, T = src.shape[-1], tgt.shape[-1]
     index = Out((B, T) if counts else (T,), "int32")
     widths, steps = {width(src.dtype), width(tgt.dtype)}, {src.strides[-1], tgt.strides[-1]}
-    small = S < 2**30 and B * T < 2**31
+    small = 0 < S < 2**30 and B * T < 2**31
     default = (
         direction == "backward" and allow_exact_matches and lengths is None and offsets is None
     )

@@ -143,6 +143,12 @@ _PLAIN, _DEFAULTS = _Options(), _Numbers()
 _PER_STREAM = 4  # arrays: data, times, lengths, offsets
 
 
+def _are_default(numbers: _Numbers) -> bool:
+    """Then they are no numbers of the call, and its kernel can be one that knows them."""
+    pairs = zip(numbers, _DEFAULTS, strict=True)
+    return all(type(x) is type(default) and x == default for x, default in pairs)
+
+
 @op(gradient=fuse_gradient)
 def _fuse_multimodal(
     arrays: Arrays,
@@ -505,10 +511,11 @@ def fuse_multimodal(
         if type(x) is Stream:
             arrays += (x.data, x.times, x.lengths, x.offsets)
             options.append(_Options(x.method, x.rotation, x.normalize))
-            numbers.append(
-                (x.latency, x.tolerance, x.max_gap, x.extrapolate, x.fill_value, x.src_hz,
-                 x.src_start)
+            given = _Numbers(
+                x.latency, x.tolerance, x.max_gap, x.extrapolate, x.fill_value, x.src_hz,
+                x.src_start,
             )  # fmt: skip
+            numbers.append(None if _are_default(given) else (*given,))
         elif isinstance(x, (tuple, list)) and len(x) == 2:
             arrays += (x[0], x[1], None, None)
             options.append(_PLAIN)

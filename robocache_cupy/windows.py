@@ -52,7 +52,7 @@ _windows = Kernel(
     "windows",
     [
         *types(),
-        *[("int64", 0, *rest) for rest in _BY_INDEX],
+        *[("float64", 0, *rest) for rest in _BY_INDEX],  # where there is no clock
         *[(wide, 0, *rest) for wide in ("int64", "float64") for rest in _BY_TIME],
     ],
     lambda t: WINDOWS.format(t[0], t[1]),
@@ -184,8 +184,8 @@ def _sample_windows(
         )
 
     most = max(x.shape[0] - 1 for x in offsets)
-    if most >= 2**31:
-        raise ValueError(f"episode_offsets has {most} episodes: 2^31 - 1 is the limit")
+    if most > 2**30:
+        raise ValueError(f"episode_offsets has {most} episodes: 2^30 is the limit")
     launches = []
     first = 0
     while first < count:
