@@ -5,7 +5,7 @@ import numpy as np
 from .._core.table import FUSE
 from . import DType, inline, load, njit, row
 from .locate import MEAN
-from .part import is_wide, make_part, room_for
+from .part import finish, is_wide, locate_part, place_in, room_for, write_part
 from .table import reader, stream_row
 from .time import (
     DOUBLE,
@@ -16,6 +16,7 @@ from .time import (
     grid_point,
     is_nan,
     nat,
+    position,
     real_samples,
     stamp,
     store_time,
@@ -39,64 +40,77 @@ def target_time(at, header, b, t, W):
 
 @njit
 def fuse(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
-    at, headers, constants, streams, parts = fuse_table(table, W, SIZE)
-    header = headers[0]
-    items, ticks = header.items, header.ticks
+    _, headers, _, streams, parts = fuse_table(table, W, SIZE)
+    items, first_part = headers[0].items, np.int64(0)
     room = room_for()
-    s, first_part, j, b, t, T = 0, 0, 0, 0, -1, 0
-    for k in range(lo, hi):
-        while k >= (s + 1) * items:
-            first_part += streams[s].parts
-            s, j = s + 1, 0
-        stream = streams[s]
-        item = k - s * items
+    for s in range(headers[0].streams):
+        begin, end = max(lo - s * items, 0), min(hi - s * items, items)
+        if begin < end and streams[s].parts > 0:
+            part, place = parts[first_part], room.ctypes.data
+            if is_wide(part.x) or is_wide(part.y):
+                fuse_stream(table, s, first_part, begin, end, place, DOUBLE, W, SIZE, LEVEL)
+            else:
+                fuse_stream(table, s, first_part, begin, end, place, FLOAT, W, SIZE, LEVEL)
+        first_part += streams[s].parts
+    room[0] = 0  # an array lives until its last use
+
+
+@inline
+def fuse_stream(table, s, first_part, begin, end, room, C, W, SIZE, LEVEL):
+    at, headers, constants, streams, parts = fuse_table(table, W, SIZE)
+    header, stream = headers[0], streams[s]
+    memory = place_in(table, 0, INT64), place_in(constants.ctypes.data, 0, INT64)
+    T, j = np.int64(stream.targets), np.int64(0)
+    b, t = begin // T, begin % T - 1
+    first, n, clock = stream_row(at, constants, stream, b, header.ticks, W)
+    for item in range(begin, end):
         t += 1
-        if t >= T or item == 0:
-            T = np.int64(stream.targets)
-            b, t = item // T, item % T
-        if t == 0:
-            j = 0
-        first, n, clock = stream_row(at, constants, stream, b, ticks, W)
+        if t == T:
+            b, t, j = b + 1, np.int64(0), np.int64(0)
+            first, n, clock = stream_row(at, constants, stream, b, header.ticks, W)
         q = target_time(at, header, b, t, W)
-        end = T
+        real = T  # targets
         if header.tgt_lengths:
-            end = load(at[header.tgt_lengths], 4 if header.narrow_tgt_lengths else 8, b, INT64)
-        if t < end:
+            real = load(at[header.tgt_lengths], 4 if header.narrow_tgt_lengths else 8, b, INT64)
+        if t < real:
             j = upper_bound(clock, n, q, j, W)
+        flag = np.int64(0)
+        if stream.valid:
+            flag = at[stream.valid] + item
+            if header.valid_step:
+                flag = at[stream.valid] + item * header.valid_step + header.first_stream + s
         for p in range(first_part, first_part + stream.parts):
             part = parts[p]
-            before, after = nat(W), nat(W)
-            if part.method >= MEAN:  # a grid goes on beyond its ends
-                if t > 0 or not header.tgt_times:
-                    before = target_time(at, header, b, t - 1, W)
-                if t + 1 < end or not header.tgt_times:
-                    after = target_time(at, header, b, t + 1, W)
+            if p == first_part or part.method != parts[p - 1].method:
+                before, after = nat(W), nat(W)
+                if part.method >= MEAN:  # a grid goes on beyond its ends
+                    if t > 0 or not header.tgt_times:
+                        before = target_time(at, header, b, t - 1, W)
+                    if t + 1 < real or not header.tgt_times:
+                        after = target_time(at, header, b, t + 1, W)
+                target = (clock, n, before, q, after, j, t < real)
+                found = locate_part(stream, part, target, C, W, LEVEL)
             start = b * part.data_row + first * part.data_step
             y = item * part.out_step
             if header.out_row != 0:
                 y = b * header.out_row + t * part.out_step
             y += part.out_column
-            memory = (at[part.data], at[part.out], at[part.affine], constants)
-            target = (clock, n, before, q, after, j, t < end, start, y)
-            if is_wide(part.x) or is_wide(part.y):
-                index, w, ok = make_part(stream, part, memory, target, room, DOUBLE, W, LEVEL)
-            else:
-                index, w, ok = make_part(stream, part, memory, target, room, FLOAT, W, LEVEL)
-            if stream.valid:
-                place = item
-                if header.valid_step:
-                    place = item * header.valid_step + header.first_stream + s
-                valid = row(at[stream.valid], place, 1, BOOL)
+            ok = found[3]
+            if flag:  # before anything waits that may change it
+                valid = row(flag, 0, 1, BOOL)
                 valid[0] = ok and (p == first_part or valid[0])
+            place = (clock, n, start, y, flag)
+            if not write_part(parts, p, memory, found, place, False, room, C, W, LEVEL) and flag:
+                row(flag, 0, 1, BOOL)[0] = False
             if p == first_part:
                 if header.index:
+                    i0 = found[0]
+                    index = position(clock, i0) if i0 >= 0 else np.int64(-1)
                     row(at[header.index], item, 1, INT32)[0] = index
-                    if is_wide(part.x) or is_wide(part.y):
-                        row(at[header.weight], item, 1, DOUBLE)[0] = w
-                    else:
-                        row(at[header.weight], item, 1, FLOAT)[0] = w
+                    row(at[header.weight], item, 1, C)[0] = found[2]
                 if header.times:
                     store_time(at[header.times], 4 if header.narrow_targets else 8, item, q, W)
+    finish(parts, memory, False, room, LEVEL)
 
 
 @njit

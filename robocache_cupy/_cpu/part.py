@@ -4,12 +4,14 @@ dtypes are codes, as the kernels have them: the pairs that most data come in hav
 the rest goes through arrays of numbers, a chunk of columns at a time.
 """
 
+import functools
+
 import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from . import DType, forced, inline, narrow, operand, row, widen
+from . import DType, _pointer, forced, inline, narrow, operand, row, widen
 from .locate import (
     AKIMA,
     ANY,
@@ -29,8 +31,22 @@ from .locate import (
     locate,
 )  # fmt: skip
 from .normalize import normalised
-from .rotation import CANONICAL, QUAT_WXYZ, as_stored, canonical, in_order, turn
-from .time import elapsed, interval, is_nan, minus, position, stamp
+from .rotation import (
+    BLOCK,
+    CANONICAL,
+    NUMBERS,
+    QUAT_WXYZ,
+    as_stored,
+    between_pairs,
+    canonical,
+    get_result,
+    in_order,
+    set_pair,
+    turn,
+)
+from .time import INT64, elapsed, interval, is_nan, minus, position, stamp
+
+apart = functools.partial(inline, forceinline=False)  # a call, also in what is forced inline
 
 F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL = range(13)
 TOLERANT, REFLECT, ONE_ROW = 16, 32, 64
@@ -181,14 +197,15 @@ def _put_any(code, address, i, n, numbers, k, C):
 def put_bits(code, address, i, n, bits):
     """The low bytes of a word, as many as an element has, as n elements."""
     size = size_of(code)
-    if size == 8:
-        row(address, i, n, D_I64)[:] = bits
-    elif size == 4:
-        row(address, i, n, D_U32)[:] = np.uint32(bits)
-    elif size == 2:
-        row(address, i, n, D_U16)[:] = np.uint16(bits)
-    else:
-        row(address, i, n, D_U8)[:] = np.uint8(bits)
+    for k in range(i, i + n):
+        if size == 8:
+            row(address, k, 1, D_I64)[0] = bits
+        elif size == 4:
+            row(address, k, 1, D_U32)[0] = np.uint32(bits)
+        elif size == 2:
+            row(address, k, 1, D_U16)[0] = np.uint16(bits)
+        else:
+            row(address, k, 1, D_U8)[0] = np.uint8(bits)
 
 
 @intrinsic
@@ -463,7 +480,8 @@ def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
                         put_bits(part.y, out, y + d + c // 3 * gap + c, run, fill_bits)
                     continue
         else:
-            r[:] = a
+            for c in range(width):
+                r[c] = a[c]
             if part.rotation <= QUAT_WXYZ and part.flags & CANONICAL:
                 stored = (a[0], a[1], a[2], a[3])
                 stored = as_stored(part.rotation, canonical(in_order(part.rotation, stored)))
@@ -476,51 +494,70 @@ def turned(part, data, x0, x1, w, out, y, affine, fill_bits, a, b, r, C):
     return defined
 
 
-@inline
-def part_target(stream, part, memory, target, room, C, W):
-    """`make_part` of every method."""
-    data, out, affine, constants = memory
-    clock, n, before, q, after, j, given, start, y = target
-    around, ratio, weight = places(room), words(room, 0, 4, C), words(room, 4, 4, C)
-    a, b, r = words(room, 8, 9, C), words(room, 17, 9, C), words(room, 26, 9, C)
+@apart
+def put_later(parts, p, memory, x0, x1, w, y, flag, undefined, room, C, LEVEL):
+    """Queue the quaternions of a part: `between_pairs` computes them by the block."""
+    part, data = parts[p], memory[0][parts[p].data]
+    ends = words(room, 8, C)
+    numbers, waiting = queued(room, C), queue(room)
+    for g in range(part.groups):
+        d = g * part.stride + np.int64(part.column)
+        n = waiting[0]
+        if n == BLOCK or (n > 0 and parts[waiting[1]].flags != part.flags):
+            finish(parts, memory, undefined, room, LEVEL)
+            n = 0
+        for k in range(2):
+            read(part.x, data, (x1 if k else x0) + d, 4, ends, 4 * k, C)
+        start = in_order(part.rotation, (ends[0], ends[1], ends[2], ends[3]))
+        end = in_order(part.rotation, (ends[4], ends[5], ends[6], ends[7]))
+        set_pair(numbers, n, start, end, w)
+        waiting[1 + n], waiting[1 + BLOCK + n] = p, y
+        waiting[1 + 2 * BLOCK + n], waiting[1 + 3 * BLOCK + n] = d, flag
+        waiting[0] = n + 1
+
+
+@apart
+def put_queued(parts, memory, undefined, room, C):
+    """Write the rotations that are queued. What has none gets `undefined` as its flag."""
+    at, constants = memory
+    numbers, waiting, r = queued(room, C), queue(room), words(room, 26, C)
+    n = waiting[0]
+    between_pairs(numbers, n, parts[waiting[1]].flags)
+    first, width = np.int64(0), np.int64(4)
+    for i in range(n):
+        part = parts[waiting[1 + i]]
+        y, d = waiting[1 + BLOCK + i], waiting[1 + 2 * BLOCK + i]
+        q, defined = get_result(numbers, i)
+        if not defined:
+            flag = waiting[1 + 3 * BLOCK + i]
+            if flag:
+                row(flag, 0, 1, D_BOOL)[0] = undefined
+            if part.fill:
+                put_bits(part.y, at[part.out], y + d, width, constants[part.fill_value])
+                continue
+        if part.flags & CANONICAL:
+            q = canonical(q)
+        r[0], r[1], r[2], r[3] = as_stored(part.rotation, q)
+        if at[part.affine] != 0:
+            normalised_by(d, r, first, width, at[part.affine], np.int64(part.affine_size), C)
+        put(part.y, at[part.out], y + d, width, r, first, C)
+    waiting[0] = 0
+
+
+@apart
+def part_target(part, memory, clock, n, start, i0, i1, x0, x1, w, count, y, room, C, W):
+    """Write a target that takes more than samples and lines; whether it is defined."""
+    at, constants = memory
+    data, out, affine = at[part.data], at[part.out], at[part.affine]
+    around, ratio, weight = places(room), words(room, 0, C), words(room, 4, C)
+    a, b, r = words(room, 8, C), words(room, 17, C), words(room, 26, C)
     numbers = chunks(room, C)
     method, x_code, y_code = part.method, part.x, part.y
     step, width, groups, stride = part.data_step, part.width, part.groups, part.stride
-    column = np.int64(part.column)
-    zero = _narrowed(0, C)
-    located = method
-    if method >= CATMULL_ROM:
-        located = NEAREST if method >= MEAN else LINEAR
-    i0, i1, w, ok = -1 - EMPTY, 0, zero, False
-    lo, count = 0, 0
-    if given:
-        if method >= MEAN and not is_nan(q, W):
-            lo, hi = interval(clock, n, before, q, after, j, W)
-            count = max(hi - lo, 0)
-        if count > 0:
-            i0, i1, ok = lo, lo, True
-        elif method not in (SUM, ANY) or is_nan(q, W):
-            i0, i1, w, ok = locate(
-                clock, n, q, j, located, part.left, part.right,
-                stream.tolerance if method < MEAN else minus(q, q, W),
-                unlimited(stream, W), stream.max_gap, C, C, W,
-            )  # fmt: skip
-            ok = ok and method < MEAN
-    if part.fill and not ok:
-        i0, w, count = -1 - FILL, zero, 0
-
-    if i0 < 0:
-        write_constant(part, i0, out, y, constants)
-        return np.int64(-1), w, ok
-
-    index = position(clock, i0)
-    x0, x1 = start + index * step, start + position(clock, i1) * step
+    column, lo = np.int64(part.column), i0
     if part.rotation:
-        if not turned(
-            part, data, x0, x1, w, out, y, affine, constants[part.fill_value], a, b, r, C
-        ):
-            ok = False
-    elif count > 0 and x_code == y_code and x_code in (I64, U64) and (
+        return turned(part, data, x0, x1, w, out, y, affine, constants[part.fill_value], a, b, r, C)
+    if count > 0 and x_code == y_code and x_code in (I64, U64) and (
         affine == 0 and method >= MAX and method != ANY
     ):  # fmt: skip
         for g in range(groups):
@@ -531,7 +568,7 @@ def part_target(stream, part, memory, target, room, C, W):
                 else:
                     most = extreme(method, data, start, lo, count, step, d, clock, D_U64)
                     row(out, y + d, 1, D_U64)[0] = most
-    elif count > 0 or affine != 0 or not (w == 0 or method == LINEAR):
+    else:
         lefts, rights = 0, 0
         if w != 0 and method >= CATMULL_ROM:
             lefts, rights = stencil(
@@ -558,9 +595,7 @@ def part_target(stream, part, memory, target, room, C, W):
                 if affine != 0:
                     normalised_by(d, numbers, made, m, affine, size, C)
                 put(y_code, out, y + d, m, numbers, made, C)
-    else:
-        sampled(part, data, x0, x1, w, out, y, numbers, C)
-    return index, w, ok
+    return True
 
 
 def sample_part(part, memory, x0, code, y, room, C, LEVEL):
@@ -571,15 +606,17 @@ def sample_part(part, memory, x0, code, y, room, C, LEVEL):
 @overload(sample_part)
 def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
     def plain(part, memory, x0, code, y, room, C, LEVEL):
-        data, out, _, constants = memory
+        at, constants = memory
+        data, out = at[part.data], at[part.out]
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         else:
             sampled(part, data, x0, x0, _narrowed(0, C), out, y, chunks(room, C), C)
 
     def full(part, memory, x0, code, y, room, C, LEVEL):
-        data, out, affine, constants = memory
-        a, r, numbers = words(room, 8, 9, C), words(room, 26, 9, C), chunks(room, C)
+        at, constants = memory
+        data, out, affine = at[part.data], at[part.out], at[part.affine]
+        a, r, numbers = words(room, 8, C), words(room, 26, C), chunks(room, C)
         if code >= 0:
             write_constant(part, -1 - code, out, y, constants)
         elif part.rotation:
@@ -648,7 +685,7 @@ def toward(numbers, n, w):
         numbers[4 * CHUNK + c] = first + w * (numbers[5 * CHUNK + c] - first)
 
 
-@inline
+@apart
 def write_constant(part, i0, out, y, constants):
     """The constant with the code -1 - i0 in all columns of a part."""
     bits = 0
@@ -674,7 +711,7 @@ def unlimited(stream, W):
     return stream.tolerance if stream.flags & TOLERANT else _none(W)
 
 
-@inline
+@apart
 def sampled(part, data, x0, x1, w, out, y, numbers, C):
     """All columns of a part from one sample, or linearly between two."""
     column = np.int64(part.column)
@@ -697,48 +734,70 @@ def sampled(part, data, x0, x1, w, out, y, numbers, C):
                 put(part.y, out, y + d, n, numbers, 4 * CHUNK, C)
 
 
-_WORDS = 40  # of room, before the chunks
+_WORDS = 40  # of room, between the chunks and the queue
 
 
 @inline
 def room_for():
-    """What `make_part` works in: one array, for arguments of a call cost time."""
-    return np.zeros(8 + _WORDS + 6 * CHUNK, np.int64)
+    """What `write_part` works in."""
+    return np.zeros(8 + _WORDS + (6 * CHUNK) + NUMBERS * BLOCK + 1 + 4 * BLOCK, np.int64)
+
+
+@inline
+def place_in(room, k, T):
+    """What begins at a word of room: a pointer, where an array is seven arguments of a call."""
+    return _pointer(room + 8 * k, T)
 
 
 @inline
 def chunks(room, C):
     """Six chunks of numbers."""
-    return row(room.ctypes.data, 0, 6 * CHUNK, C)
-
-
-@inline
-def words(room, k, n, C):
-    """n of the numbers that there are besides."""
-    return row(room.ctypes.data + 8 * (6 * CHUNK + 8), k, n, C)
+    return place_in(room, 0, C)
 
 
 @inline
 def places(room):
-    return room[6 * CHUNK : 6 * CHUNK + 6]
+    return place_in(room, 6 * CHUNK, INT64)
 
 
-def make_part(stream, part, memory, target, room, C, W, LEVEL):
-    """Locate one target of a part and write it. Returns (index, w, valid).
+@inline
+def words(room, k, C):
+    """The numbers that there are besides, from one on."""
+    return place_in(room, 6 * CHUNK + 8 + k, C)
 
-    `memory`: the addresses of data, results and statistics, and the constants. `target`: the clock
-    of the row and its number of samples; the target's time between those of its neighbours, which
-    are NaN where there are none; how many samples are not after it; whether there is such a
-    target; where the row begins in data, and where the result goes. `room`: where to work.
+
+@inline
+def queued(room, C):
+    """The pairs of quaternions that wait to be computed."""
+    return place_in(room, 6 * CHUNK + 8 + _WORDS, C)
+
+
+@inline
+def queue(room):
+    """How many pairs wait; of each its part, where the result goes, its column and its flag."""
+    return place_in(room, 6 * CHUNK + 8 + _WORDS + NUMBERS * BLOCK, INT64)
+
+
+@apart
+def span(clock, n, before, q, after, j, W):
+    return interval(clock, n, before, q, after, j, W)
+
+
+def locate_part(stream, part, target, C, W, LEVEL):
+    """What one target of a part is made of: as `locate`, and the number of samples from i0 on that
+    are reduced. It is the same for all parts of a stream that have one method.
+
+    `target`: the clock of the row and its number of samples; the target's time between those of its
+    neighbours, which are NaN where there are none; how many samples are not after it; whether there
+    is such a target.
     """
     raise NotImplementedError
 
 
-@overload(make_part)
-def _make_part(stream, part, memory, target, room, C, W, LEVEL):
-    def plain(stream, part, memory, target, room, C, W, LEVEL):
-        data, out, _, constants = memory
-        clock, n, _, q, _, j, given, start, y = target
+@overload(locate_part, jit_options={"forceinline": True})
+def _locate_part(stream, part, target, C, W, LEVEL):
+    def plain(stream, part, target, C, W, LEVEL):
+        clock, n, _, q, _, j, given = target
         i0, i1, w, ok = -1 - EMPTY, 0, _narrowed(0, C), False
         if given:
             i0, i1, w, ok = locate(
@@ -747,16 +806,106 @@ def _make_part(stream, part, memory, target, room, C, W, LEVEL):
             )  # fmt: skip
         if part.fill and not ok:
             i0, w = -1 - FILL, _narrowed(0, C)
-        if i0 < 0:
-            write_constant(part, i0, out, y, constants)
-            return np.int64(-1), w, ok
-        index, step = position(clock, i0), part.data_step
-        x0, x1 = start + index * step, start + position(clock, i1) * step
-        sampled(part, data, x0, x1, w, out, y, chunks(room, C), C)
-        return index, w, ok
+        return i0, i1, w, ok, 0
 
-    def full(stream, part, memory, target, room, C, W, LEVEL):
-        return part_target(stream, part, memory, target, room, C, W)
+    def full(stream, part, target, C, W, LEVEL):
+        clock, n, before, q, after, j, given = target
+        method = part.method
+        located = method
+        if method >= CATMULL_ROM:
+            located = NEAREST if method >= MEAN else LINEAR
+        i0, i1, w, ok, count = -1 - EMPTY, 0, _narrowed(0, C), False, 0
+        if given:
+            if method >= MEAN and not is_nan(q, W):
+                lo, hi = span(clock, n, before, q, after, j, W)
+                count = max(hi - lo, 0)
+                if count > 0:
+                    i0, i1, ok = lo, lo, True
+            if count == 0 and (method not in (SUM, ANY) or is_nan(q, W)):
+                i0, i1, w, ok = locate(
+                    clock, n, q, j, located, part.left, part.right,
+                    stream.tolerance if method < MEAN else minus(q, q, W),
+                    unlimited(stream, W), stream.max_gap, C, C, W,
+                )  # fmt: skip
+                ok = ok and method < MEAN
+        if part.fill and not ok:
+            i0, w, count = -1 - FILL, _narrowed(0, C), 0
+        return i0, i1, w, ok, count
+
+    return full if LEVEL.dtype == "1" else plain
+
+
+def write_part(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
+    """Write one target of a part, and return whether it is defined.
+
+    `memory`: the addresses and the constants of the table. `found`: what `locate_part` gives.
+    `place`: the clock of the row and its number of samples; where the row begins in data, where the
+    result goes, and the address of its flag or 0. `room`: where to work. A quaternion may wait
+    there for `finish`, which gives it the flag `undefined` if it turns out so.
+    """
+    raise NotImplementedError
+
+
+@overload(write_part, jit_options={"forceinline": True})
+def _write_part(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
+    def plain(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
+        part, (at, constants) = parts[p], memory
+        i0, i1, w, _, _ = found
+        clock, _, start, y, _ = place
+        if i0 < 0:
+            write_constant(part, i0, at[part.out], y, constants)
+            return True
+        step = part.data_step
+        x0, x1 = start + position(clock, i0) * step, start + position(clock, i1) * step
+        sampled(part, at[part.data], x0, x1, w, at[part.out], y, chunks(room, C), C)
+        return True
+
+    def full(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
+        part, (at, constants) = parts[p], memory
+        i0, i1, w, _, count = found
+        clock, n, start, y, flag = place
+        if i0 < 0:
+            write_constant(part, i0, at[part.out], y, constants)
+            return True
+        step = part.data_step
+        x0, x1 = start + position(clock, i0) * step, start + position(clock, i1) * step
+        quaternion = 0 < part.rotation <= QUAT_WXYZ
+        if quaternion and w != 0:
+            put_later(parts, p, memory, x0, x1, w, y, flag, undefined, room, C, LEVEL)
+        elif (
+            count > 0
+            or at[part.affine] != 0
+            or (part.flags & CANONICAL if quaternion else part.rotation)
+            or not (w == 0 or part.method == LINEAR)
+        ):
+            return part_target(
+                part, memory, clock, n, start, i0, i1, x0, x1, w, count, y, room, C, W
+            )
+        else:
+            sampled(part, at[part.data], x0, x1, w, at[part.out], y, chunks(room, C), C)
+        return True
+
+    return full if LEVEL.dtype == "1" else plain
+
+
+def finish(parts, memory, undefined, room, LEVEL):
+    """Write what waits in room."""
+    raise NotImplementedError
+
+
+@overload(finish, jit_options={"forceinline": False})
+def _finish(parts, memory, undefined, room, LEVEL):
+    def plain(parts, memory, undefined, room, LEVEL):
+        pass
+
+    def full(parts, memory, undefined, room, LEVEL):
+        waiting = queue(room)
+        if waiting[0] > 0:
+            part = parts[waiting[1]]
+            if is_wide(part.x) or is_wide(part.y):
+                put_queued(parts, memory, undefined, room, D_F64)
+            else:
+                put_queued(parts, memory, undefined, room, D_F32)
 
     return full if LEVEL.dtype == "1" else plain
 

@@ -31,11 +31,9 @@ def _like(x, number):
 
 def _horner(of, coefficients):
     """The function z -> a + z * (b + z * (c + ...)), its coefficients in the type `of`."""
-    first = of(coefficients[0])
-    if len(coefficients) == 1:
-        return inline(lambda z: first)
-    rest = _horner(of, coefficients[1:])
-    return inline(lambda z: first + z * rest(z))
+    names = {f"c{k}": of(x) for k, x in enumerate(coefficients)}
+    # Written out, for a function in each place costs Numba a second in all.
+    return inline(eval("lambda z: " + " + z * (".join(names) + ")" * (len(names) - 1), names))
 
 
 def _polynomial(single, double):
@@ -362,10 +360,11 @@ def read_rotation(kind, row, x, X, Y):
     if kind == ROT6D:
         return of_rot6d(x0, x1, x2, widen(x[3], X, Y), widen(x[4], X, Y), widen(x[5], X, Y))
     if kind == MATRIX:
-        second, third = x[row:], x[2 * row :]
+        second, third = row, 2 * row
         return of_matrix(
-            x0, x1, x2, widen(second[0], X, Y), widen(second[1], X, Y), widen(second[2], X, Y),
-            widen(third[0], X, Y), widen(third[1], X, Y), widen(third[2], X, Y),
+            x0, x1, x2,
+            widen(x[second], X, Y), widen(x[second + 1], X, Y), widen(x[second + 2], X, Y),
+            widen(x[third], X, Y), widen(x[third + 1], X, Y), widen(x[third + 2], X, Y),
         )  # fmt: skip
     return unit(in_order(kind, (x0, x1, x2, widen(x[3], X, Y))))
 

@@ -8,7 +8,18 @@ from numba.extending import intrinsic, overload
 from .._core.table import WINDOWS
 from . import DType, inline, load, njit, row
 from .locate import EMPTY, FILL, MEAN
-from .part import REFLECT, copy_bits, is_wide, make_part, room_for, sample_part, size_of
+from .part import (
+    REFLECT,
+    copy_bits,
+    finish,
+    is_wide,
+    locate_part,
+    place_in,
+    room_for,
+    sample_part,
+    size_of,
+    write_part,
+)
 from .table import reader
 from .time import DOUBLE, FLOAT, INT64, NAT, nat, seconds, upper_bound
 
@@ -90,12 +101,15 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = windows_table(table, W, SIZE)
     header = headers[0]
     anchors_count, ticks = header.anchors_count, header.ticks
-    room = room_for()
+    kept = room_for()
+    room = kept.ctypes.data
+    memory = place_in(table, 0, INT64), place_in(constants.ctypes.data, 0, INT64)
     s, first_part, before_stream, hint = 0, 0, 0, 0
     searched, anchor, episode, first, n = -1, 0, 0, 0, 0  # of the window before
     a, k, T = 0, -1, 0
     for i in range(lo, hi):
         while i >= before_stream + anchors_count * streams[s].targets:
+            finish(parts, memory, True, room, LEVEL)
             before_stream += anchors_count * streams[s].targets
             first_part += streams[s].parts
             s, hint = s + 1, 0
@@ -147,7 +161,6 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
         for p in range(first_part, first_part + stream.parts):
             part = parts[p]
             y = item * part.out_step
-            memory = (at[part.data], at[part.out], at[part.affine], constants)
             wide = is_wide(part.x) or is_wide(part.y)
             if stamps == 0:
                 sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
@@ -180,14 +193,24 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                     if k + 1 < T:
                         after = plus(start, deltas[k + 1], W)
                 origin = first * part.data_step
-                target = (clock, n, before, q, after, j, True, origin, y)
+                target = (clock, n, before, q, after, j, True)
+                flag = at[stream.valid] + item if stream.valid else np.int64(0)
+                place = (clock, n, origin, y, flag)
                 if wide:
-                    _, _, ok = make_part(stream, part, memory, target, room, DOUBLE, W, LEVEL)
+                    ok = made(stream, parts, p, memory, target, place, room, DOUBLE, W, LEVEL)
                 else:
-                    _, _, ok = make_part(stream, part, memory, target, room, FLOAT, W, LEVEL)
+                    ok = made(stream, parts, p, memory, target, place, room, FLOAT, W, LEVEL)
             if stream.valid:
                 padding = row(at[stream.valid], item, 1, BOOL)
                 padding[0] = not ok or (p > first_part and padding[0])
+    finish(parts, memory, True, room, LEVEL)
+    kept[0] = 0  # an array lives until its last use
+
+
+@inline
+def made(stream, parts, p, memory, target, place, room, C, W, LEVEL):
+    found = locate_part(stream, parts[p], target, C, W, LEVEL)
+    return write_part(parts, p, memory, found, place, True, room, C, W, LEVEL) and found[3]
 
 
 def _zero(W):

@@ -52,11 +52,17 @@ def calls() -> dict[str, Callable[[], Any]]:
     packed = data.reshape(800, 32)
     scaled = rc.normalization({"mean": np.zeros(32), "std": np.ones(32)})
     streams = {"a": (data, src), "b": (few, src)}
+    turns = rng.standard_normal((4, 200, 4)).astype(np.float32)
+    at, known = rng.uniform(-1, 51, (4, 500)), np.sort(rng.uniform(0, 50, (4, 100)), 1)
+    table = [x.astype(np.float32) for x in (at, known, rng.standard_normal((4, 100)))]
     return {
         "resample": lambda: rc.resample_trajectories(data, src, tgt),
         "fuse": lambda: rc.fuse_multimodal(streams, tgt),
         "windows": lambda: rc.sample_windows(packed, offsets, anchors, delta_indices=range(16)),
         "normalize": lambda: rc.normalize(data, scaled),
+        "interp": lambda: rc.interp(*table),
+        "slerp": lambda: rc.slerp(turns, turns[:, ::-1], 0.3),
+        "poses": lambda: rc.interpolate_quaternions(turns, src, tgt),
         "asof": lambda: rc.asof_index(src, tgt),
         "pchip": lambda: rc.resample_trajectories(data, src, tgt, method="pchip"),
         "mean": lambda: rc.resample_trajectories(data, src, tgt, method="mean"),
