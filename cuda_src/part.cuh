@@ -870,6 +870,8 @@ constexpr int blocks_at_once(int of, int code, int plain) {
                        : plain && code != F64 ? (of == CURVED || of == SCALED ? 3 : 4) : 2;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
     return blocks > 1 ? blocks - 1 : 1;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    return plain || blocks == 1 ? blocks : blocks - 1;
 #else
     return blocks;
 #endif
