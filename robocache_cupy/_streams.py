@@ -13,7 +13,7 @@ import numpy as np
 from ._core.array import Meta, dtype_name
 from ._core.bits import NAN, element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out, Value
+from ._core.kernel import PROCESSORS, Kernel, Launch, Out, Value
 from ._core.table import (
     CAPACITIES,
     FUSE,
@@ -781,12 +781,12 @@ def class_of(sources: Sequence[Source]) -> int:
 
 
 def specialisation(
-    sources: Sequence[Source], table: Table, plain: int, defaults: Any = None
+    sources: Sequence[Source], table: Table, plain: int, defaults: Sequence[Any]
 ) -> tuple[int, str, int, int, int]:
     """The template arguments for these streams: size, level, class, code of the dtype, plain.
-    `defaults`: those with plain > 1 that there are kernels for.
 
-    Numba knows the level only, "0" for sampling and "1" for everything.
+    `defaults` are those, from the level on, with plain > 1 that there are kernels for. Numba knows
+    the level only, "0" for sampling and "1" for everything.
     """
     kind, size = class_of(sources), table.size()
     pairs = {(x.dtype if x.data is None else x.data.dtype, x.dtype) for x in sources if x.columns}
@@ -795,7 +795,7 @@ def specialisation(
     if code < 0 and kind != SAMPLED:
         kind = EVERYTHING
     level = "0" if kind == SAMPLED else "1"
-    if (level, kind, code, plain) not in (defaults or DEFAULTS):
+    if (level, kind, code, plain) not in defaults:
         plain = min(plain, int(code >= 0))
     return size, level, kind, code, plain
 
@@ -867,7 +867,7 @@ def share_blocks(
 
     A block takes at most so many targets.
     """
-    wave = 132 * at_once  # that an H200 runs at once
+    wave = PROCESSORS * at_once
     costs = [count * _cost(source) for source, count in zip(sources, items, strict=True)]
     total, first = sum(costs) or 1, 0
     for values, source, cost, count in zip(table.streams, sources, costs, items, strict=True):
@@ -985,7 +985,7 @@ def fuse_launches(
         part = sources[first:end]
         dense = not (places[first].row or results.times or results.samples)
         plain = _plain(part, targets, results.valid[first:end], items) if dense else 0
-        template = specialisation(part, table, plain)
+        template = specialisation(part, table, plain, DEFAULTS)
         at_once = blocks_at_once(*template[2:])
         header["blocks"] = share_blocks(table, part, [items] * len(part), at_once)
         columns = sum(c.width * c.groups for x in part for c in x.columns)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._core.array import Array, HostArray, Meta, Scalar, dtype_name
 from ._core.check import dtype_of, inner, one_of
-from ._core.kernel import Const, Kernel, Launch, Out
+from ._core.kernel import PROCESSORS, Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import clock_of, duration, rate, time_point, width
 from ._gradients import backward_gradient, windows_backward_gradient
@@ -39,7 +39,7 @@ SHARES = {
 LINEAR_METHODS = tuple(m for m in SHARES if m not in ("pchip", "akima", "makima"))  # in the data
 
 _TILE = 255  # targets of a block of the first kernel, which has it too
-_WAVE = 132 * 8  # blocks that an H200 runs at once
+_WAVE = PROCESSORS * 8  # blocks that run at once
 
 
 def _vector(x: str, y: str) -> int:

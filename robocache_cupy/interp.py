@@ -9,7 +9,7 @@ import numpy as np
 
 from ._core.array import HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner
-from ._core.kernel import Const, Kernel, Launch, Out
+from ._core.kernel import PROCESSORS, Const, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import later
 from ._gradients import interp_gradient
@@ -18,7 +18,7 @@ from .resample import _argsort
 
 __all__ = ["interp"]
 
-_WAVE = 132 * 4  # blocks of 512 threads that an H200 runs at once
+_WAVE = PROCESSORS * 4  # blocks of 512 threads that run at once
 
 # In the order of the kernel's codes.
 NUMBERS = ("float64", "float32", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ._core.array import Array, HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out, Value
+from ._core.kernel import PROCESSORS, Kernel, Launch, Out, Value
 from ._core.plan import Plan, op
 from ._core.time import later
 from ._lattice import FLOATS, SIZE, Clouds, clouds_of
@@ -24,7 +24,7 @@ ROWS = {"float16": (4, 8, 20), "bfloat16": (4, 8, 20), "float32": (4, 8, 20), "f
 THREADS = 512
 # Blocks that share a cloud tell each other their candidates in every round, which takes as long as
 # the distances of some 20,000 points. So they share only what one block cannot keep in registers.
-BLOCKS = 132  # the multiprocessors of an H200; with fewer, fewer blocks share a cloud
+BLOCKS = PROCESSORS  # with fewer, fewer blocks share a cloud
 SHARE = 4096  # points of a block that shares a cloud, where there are blocks enough
 FEW = 32  # blocks whose candidates one warp reads at once
 

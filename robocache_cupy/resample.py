@@ -6,7 +6,7 @@ from typing import Any
 
 from ._core.array import Array, HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner
-from ._core.kernel import Kernel, Launch, Out
+from ._core.kernel import PROCESSORS, Kernel, Launch, Out
 from ._core.plan import Plan, Read, op
 from ._core.time import clock_of, duration, rate, time_point, width
 from ._gradients import resample_gradient
@@ -44,7 +44,7 @@ from ._streams import (
 __all__ = ["resample_trajectories"]
 
 _THREADS = 256
-_WAVE = 132 * 8  # blocks that an H200 runs at once
+_WAVE = PROCESSORS * 8  # blocks that run at once
 
 
 def _vector(x: str, y: str) -> int:

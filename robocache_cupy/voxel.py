@@ -11,7 +11,7 @@ import numpy as np
 from ._core.array import Array, HostArray, Matrix, Meta, Scalar, Vector, dtype_name
 from ._core.bits import element_bits
 from ._core.check import NotDense, dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out
+from ._core.kernel import PROCESSORS, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.table import CLOUD
 from ._core.time import later
@@ -379,7 +379,7 @@ def _slabs(clouds: Clouds, voxels: int, common: dict[str, Any], names: Sequence[
     if all(name == "binary" for name in names):
         # Bits are small: wide slabs, as long as there are enough of them for every processor.
         bits = 16
-        while bits > 12 and clouds.rows * -(-voxels >> bits) < 132:
+        while bits > 12 and clouds.rows * -(-voxels >> bits) < PROCESSORS:
             bits -= 1
     sort, sorted_points = sorting(clouds, voxels, common, bits)
     slabs = common["slabs"]

@@ -13,6 +13,7 @@ import re
 import struct
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from robocache_cupy._core.kernel import Kernel, source
@@ -131,6 +132,9 @@ def _compile(module: str, expression: str):
     return ctypes.c_void_p.in_dll(loaded, "entry").value, loaded
 
 
+ONE_GRID = threading.Lock()  # blockIdx and shared memory are static: threads take turns
+
+
 def on_host(kernel: Kernel, launch, args) -> None:
     """In the place of Kernel.on_host."""
     assert launch.types in kernel.types  # or no test would compile it for a GPU
@@ -140,11 +144,13 @@ def on_host(kernel: Kernel, launch, args) -> None:
         table = (ctypes.c_uint64 * (len(packed) // 8)).from_buffer_copy(packed)
         by_value = type("Table", (ctypes.Structure,), {"_fields_": [("words", type(table))]})
         function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, by_value)(entry)
-        function(launch.blocks, by_value(table))
+        with ONE_GRID:
+            function(launch.blocks, by_value(table))
         return
     types = [ctypes.c_void_p] * len(launch.arrays)
     types += [
         ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[len(types) :]
     ]
     function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, *types)(entry)
-    function(launch.blocks, *args)
+    with ONE_GRID:
+        function(launch.blocks, *args)

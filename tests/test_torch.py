@@ -14,7 +14,7 @@ import robocache_cupy as rc
 
 torch = pytest.importorskip("torch")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compilers
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own compilers
 
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])

@@ -31,6 +31,8 @@ from .log import compiling
 # the same bits on every backend.
 OPTIONS = ("--std=c++17", "--fmad=false")
 
+PROCESSORS = 132  # of an H200: what grids that run at once are sized for
+
 _C_TYPE = {
     "bool": "bool",
     "int8": "signed char",

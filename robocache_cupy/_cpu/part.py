@@ -740,7 +740,7 @@ _WORDS = 40  # of room, between the chunks and the queue
 @inline
 def room_for():
     """What `write_part` works in."""
-    return np.zeros(8 + _WORDS + (6 * CHUNK) + NUMBERS * BLOCK + 1 + 4 * BLOCK, np.int64)
+    return np.zeros(8 + _WORDS + 6 * CHUNK + NUMBERS * BLOCK + 1 + 4 * BLOCK, np.int64)
 
 
 @inline
