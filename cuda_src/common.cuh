@@ -85,21 +85,125 @@ template <> struct Word<4> { typedef unsigned int type; };
 template <> struct Word<2> { typedef unsigned short type; };
 template <> struct Word<1> { typedef unsigned char type; };
 
-template <typename T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T* p) {
-    typedef typename Word<sizeof(T) * N>::type W;
-    const W word = __ldg((const W*)p);
-    Pack<T, N> pack;
-    memcpy(&pack, &word, sizeof(pack));
-    return pack;
+// A pack as one word.
+template <typename T, int N> using Raw = typename Word<sizeof(T) * N>::type;
+
+template <typename T, int N> __device__ __forceinline__ Raw<T, N> load_raw(const T* p) {
+    return __ldg((const Raw<T, N>*)p);
+}
+// Streaming: a result is not read again here, and the samples should stay in the cache.
+template <typename T, int N> __device__ __forceinline__ void store_raw(T* p, Raw<T, N> raw) {
+    __stcs((Raw<T, N>*)p, raw);
 }
 
-// Streaming: a result is not read again here, and the samples should stay in the cache.
-template <typename T, int N> __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& v) {
-    typedef typename Word<sizeof(T) * N>::type W;
-    W word;
-    memcpy(&word, &v, sizeof(word));
-    __stcs((W*)p, word);
+template <typename T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T* p) {
+    const Raw<T, N> raw = load_raw<T, N>(p);
+    Pack<T, N> pack;
+    memcpy(&pack, &raw, sizeof(pack));
+    return pack;
 }
+template <typename T, int N> __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& v) {
+    Raw<T, N> raw;
+    memcpy(&raw, &v, sizeof(raw));
+    store_raw<T, N>(p, raw);
+}
+
+// Asks for a line to be brought to the cache.
+constexpr int LINE = 128;
+__device__ __forceinline__ void fetch_line(const void* p) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#endif
+}
+
+// The numbers of a pack as it was loaded. Elements of 16 bits go by twos, as the hardware has them:
+// one by one, half of the instructions of a blend would only take words apart.
+template <typename X, typename C, int V> struct Paired { static constexpr bool value = false; };
+#ifdef __CUDA_ARCH__
+template <int V> struct Paired<__half, float, V> { static constexpr bool value = V % 2 == 0; };
+template <int V> struct Paired<__nv_bfloat16, float, V> {
+    static constexpr bool value = V % 2 == 0;
+};
+#endif
+template <typename X> struct Pair {};
+template <> struct Pair<__half> {
+    static __device__ __forceinline__ void widen(unsigned word, float& a, float& b) {
+#ifdef __CUDA_ARCH__
+        __half2 pair;
+        memcpy(&pair, &word, 4);
+        const float2 both = __half22float2(pair);
+        a = both.x;
+        b = both.y;
+#endif
+    }
+    static __device__ __forceinline__ unsigned narrow(float a, float b) {
+        unsigned word = 0;
+#ifdef __CUDA_ARCH__
+        const __half2 pair = __floats2half2_rn(a, b);
+        memcpy(&word, &pair, 4);
+#endif
+        return word;
+    }
+};
+template <> struct Pair<__nv_bfloat16> {
+    static __device__ __forceinline__ void widen(unsigned word, float& a, float& b) {
+        a = __uint_as_float(word << 16);
+        b = __uint_as_float(word & 0xffff0000u);
+    }
+    static __device__ __forceinline__ unsigned narrow(float a, float b) {
+        unsigned word = 0;
+#ifdef __CUDA_ARCH__
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+        memcpy(&word, &pair, 4);
+#endif
+        return word;
+    }
+};
+
+template <typename X, int V, typename C>
+__device__ __forceinline__ void widen_raw(const Raw<X, V>& raw, C* numbers) {
+    if constexpr (Paired<X, C, V>::value) {
+        unsigned words[V / 2];
+        memcpy(words, &raw, sizeof(raw));
+#pragma unroll
+        for (int k = 0; k < V / 2; ++k)
+            Pair<X>::widen(words[k], numbers[2 * k], numbers[2 * k + 1]);
+    } else {
+        Pack<X, V> pack;
+        memcpy(&pack, &raw, sizeof(raw));
+#pragma unroll
+        for (int v = 0; v < V; ++v) numbers[v] = widen<C>(pack.at[v]);
+    }
+}
+template <typename Y, int V, typename C>
+__device__ __forceinline__ Raw<Y, V> narrow_raw(const C* numbers) {
+    Raw<Y, V> raw;
+    if constexpr (Paired<Y, C, V>::value) {
+        unsigned words[V / 2];
+#pragma unroll
+        for (int k = 0; k < V / 2; ++k)
+            words[k] = Pair<Y>::narrow(numbers[2 * k], numbers[2 * k + 1]);
+        memcpy(&raw, words, sizeof(raw));
+    } else {
+        Pack<Y, V> pack;
+#pragma unroll
+        for (int v = 0; v < V; ++v) pack.at[v] = Narrow<Y>::of(numbers[v]);
+        memcpy(&raw, &pack, sizeof(raw));
+    }
+    return raw;
+}
+
+// Which of the rows that a block moves at once a thread is in, where a row has so many packs. What is
+// divided is small, so that a division of floats is exact.
+struct Rows {
+    int at_once, row;
+
+    __device__ __forceinline__ explicit Rows(int packs) {
+        const int width = (int)blockDim.x;
+        at_once = packs < width ? width / packs : 1;
+        row = packs < width ? (int)__fdividef((float)threadIdx.x + 0.5f, (float)packs) : 0;
+    }
+};
 
 // ----------------------------------------------------------------------------------------- numbers
 

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
                                      : (int64)item * part.out_step) +
                                 part.out_column;
                 int64 index;
-                const bool ok = locate_part<CLASS, CODE, PLAIN>(
+                const bool ok = locate_part<CLASS, CODE, PLAIN, (CLASS == TURNING)>(
                     stream, part, row, before, q, after, (int64)t < end,
                     (int64)b * part.data_row + row.first * part.data_step, place, index);
                 if (PLAIN && place.found.code >= 0) special = 1;

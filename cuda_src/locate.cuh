@@ -39,17 +39,16 @@ template <typename C, typename W> struct Locator {
     __device__ __forceinline__ Blend<C> operator()(W q, int64 j) const {
         const bool has_before = j > 0;
         W before = 0, after = 0;
-        bool has_after = false;
-        if (j < row.n) {
+        bool has_after = j < row.n;
+        if (has_before) before = row.at(j - 1);
+        if (has_after) {
             after = row.at(j);
             has_after = !is_nan(after);
         }
         if (!(has_before || has_after)) return constant(EMPTY);
         if (is_nan(q)) return constant(NOT_A_NUMBER);
-        if (has_before) {
-            before = row.at(j - 1);
-            if (before == q) return sample(method == NEXT ? row.first_at(j, q) : j - 1, true);
-        }
+        if (has_before && before == q)
+            return sample(method == NEXT ? row.first_at(j, q) : j - 1, true);
         if (has_before && has_after) {
             const auto gap = elapsed(after, before);
             const bool bridged = within(gap, max_gap);
@@ -152,6 +151,54 @@ __device__ __forceinline__ void write(const X* data, Y* out, const Target<Comput
                 }
             }
             store_pack<Y, V>(out + targets[i].y + d, y);
+        }
+        if (packs < width) break;
+    }
+}
+
+// The same where all targets are made of samples or `constants`, there are samples, and targets are
+// few: a thread loads for some of them at once, which do not wait for one another.
+template <typename X, int V, int AT_ONCE>
+__device__ __forceinline__ void write_few(const X* data, X* out,
+                                          const Target<Computed<X, X>>* targets,
+                                          const X* constants, int n, int packs) {
+    typedef Computed<X, X> C;
+    if (packs == 0) return;
+    const int width = blockDim.x;
+    const Rows rows(packs);
+    if (rows.row >= rows.at_once) return;
+    for (int column = threadIdx.x - rows.row * packs; column < packs; column += width) {
+        const int64 d = (int64)column * V;
+        for (int i = rows.row; i < n; i += rows.at_once * AT_ONCE) {
+            Raw<X, V> x0[AT_ONCE], x1[AT_ONCE];
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; ++u) {
+                const Target<C>& target = targets[min(i + u * rows.at_once, n - 1)];
+                x0[u] = load_raw<X, V>(data + target.x0 + d);
+                x1[u] = x0[u];
+                if (target.w != 0) x1[u] = load_raw<X, V>(data + target.x1 + d);
+            }
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; ++u) {
+                if (u > 0 && i + u * rows.at_once >= n) break;
+                const Target<C>& target = targets[i + u * rows.at_once];
+                X* const y = out + target.y + d;
+                if (target.code >= 0) {
+                    Pack<X, V> filled;
+#pragma unroll
+                    for (int v = 0; v < V; ++v) filled.at[v] = constants[target.code];
+                    store_pack<X, V>(y, filled);
+                } else if (target.w == 0) {
+                    store_raw<X, V>(y, x0[u]);
+                } else {
+                    C a[V], b[V];
+                    widen_raw<X, V>(x0[u], a);
+                    widen_raw<X, V>(x1[u], b);
+#pragma unroll
+                    for (int v = 0; v < V; ++v) a[v] = a[v] + target.w * (b[v] - a[v]);
+                    store_raw<X, V>(y, narrow_raw<X, V>(a));
+                }
+            }
         }
         if (packs < width) break;
     }

@@ -243,14 +243,16 @@ __device__ void stencil(const Row<W>& row, int64 i0, int64 i1, int64 start, int6
     }
 }
 
-// Locates one target of a part. `start` is the first sample of its row in data.
-template <int CLASS, int CODE, int PLAIN, typename W>
+// Locates one target of a part. `start` is the first sample of its row in data. GUESSES: where targets
+// are many, for of few the instructions of a guess take longer than the rounds that it saves.
+template <int CLASS, int CODE, int PLAIN, bool GUESSES, typename W>
 __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<W>& part,
                                             const Row<W>& row, W before, W q, W after, bool given,
                                             int64 start,
                                             Place<CLASS, typename Only<CODE>::C>& place,
                                             int64& index) {
     typedef typename Only<CODE>::C C;
+    typedef typename StampOf<W, PLAIN>::type Stamp;
     const bool single = CODE < 0 && !(is_wide(part.x) || is_wide(part.y));
     int method = PLAIN > 1 ? (int)LINEAR : part.method;
     if (CLASS != SAMPLING && method >= CATMULL_ROM)
@@ -278,7 +280,12 @@ __device__ __forceinline__ bool locate_part(const Stream<W>& stream, const Part<
             }
         }
         if (sampled) {
-            blend = locate(q, row.upper_bound(q));
+            int64 j;
+            if constexpr (PLAIN > 2 && GUESSES)
+                j = row.template guessed_upper_bound<Stamp>((Stamp)q);
+            else
+                j = row.upper_bound(q);
+            blend = locate(q, j);
             if (has_reductions(CLASS) && part.method >= MEAN) blend.valid = false;
         }
     }
@@ -319,17 +326,14 @@ template <typename X, typename Y, int N> struct Elements {
     Y* y;
     __device__ __forceinline__ Elements(const void* data, void* out, int, int)
         : x((const X*)data), y((Y*)out) {}
-    __device__ __forceinline__ Pack<X, V> raw(int64 i) const { return load_pack<X, V>(x + i); }
-    __device__ __forceinline__ void widened(const Pack<X, V>& pack, C* v) const {
-#pragma unroll
-        for (int k = 0; k < V; ++k) v[k] = widen<C>(pack.at[k]);
+    __device__ __forceinline__ Raw<X, V> raw(int64 i) const { return load_raw<X, V>(x + i); }
+    __device__ __forceinline__ Pack<X, V> pack(int64 i) const { return load_pack<X, V>(x + i); }
+    __device__ __forceinline__ void widened(const Raw<X, V>& raw, C* v) const {
+        widen_raw<X, V>(raw, v);
     }
     __device__ __forceinline__ void load(int64 i, C* v) const { widened(raw(i), v); }
     __device__ __forceinline__ void store(int64 i, const C* v) const {
-        Pack<Y, V> pack;
-#pragma unroll
-        for (int k = 0; k < V; ++k) pack.at[k] = Narrow<Y>::of(v[k]);
-        store_pack<Y, V>(y + i, pack);
+        store_raw<Y, V>(y + i, narrow_raw<Y, V>(v));
     }
     __device__ __forceinline__ void copy(int64 from, int64 to) const {
         store_pack<Y, V>(y + to, Copy<X, Y, V>::of(load_pack<X, V>(x + from)));
@@ -512,22 +516,22 @@ __device__ void write_plain(const Part<W>& part, const void* data, void* out, co
     constexpr int AT_ONCE = SCALES ? 1 : sizeof(typename E::Type) == 4 ? 4 : 2;
     const E elements(data, out, part.x, part.y);
     const int packs = part.width / V;
+    if (packs == 0) return;
     const int width = blockDim.x;
-    const int rows = packs < width ? width / packs : 1;  // that the block writes at once
-    const int row = packs < width ? threadIdx.x / packs : 0;
-    if (packs == 0 || row >= rows) return;
+    const Rows rows(packs);
+    if (rows.row >= rows.at_once) return;
     const int64 step = part.data_step, out_step = part.out_step;
-    for (int k = threadIdx.x - row * packs; k < packs; k += width) {
+    for (int k = threadIdx.x - rows.row * packs; k < packs; k += width) {
         const int64 d = (int64)k * V + part.column;
         const int64 y = begin * out_step + part.out_column + d;
         Statistics<C, SCALES ? V : 1> statistics;
         if (SCALES && affine) statistics.load(affine, part.affine_size, d);
-        for (int i = row; i < n; i += rows * AT_ONCE) {
-            Pack<typename E::Type, V> x0[AT_ONCE], x1[AT_ONCE];
+        for (int i = rows.row; i < n; i += rows.at_once * AT_ONCE) {
+            Raw<typename E::Type, V> x0[AT_ONCE], x1[AT_ONCE];
             C w[AT_ONCE];
 #pragma unroll
             for (int u = 0; u < AT_ONCE; ++u) {
-                const Found<P>& found = places[min(i + u * rows, n - 1)].found;
+                const Found<P>& found = places[min(i + u * rows.at_once, n - 1)].found;
                 w[u] = COPIES ? (C)0 : (C)found.w;
                 x0[u] = elements.raw(found.x0 + d);
                 x1[u] = x0[u];
@@ -535,10 +539,10 @@ __device__ void write_plain(const Part<W>& part, const void* data, void* out, co
             }
 #pragma unroll
             for (int u = 0; u < AT_ONCE; ++u) {
-                if (i + u * rows >= n) break;
-                const int64 at = y + (i + u * rows) * out_step;
+                if (i + u * rows.at_once >= n) break;
+                const int64 at = y + (i + u * rows.at_once) * out_step;
                 if (w[u] == 0 && !(SCALES && affine)) {
-                    store_pack(elements.y + at, x0[u]);
+                    store_raw<typename E::Type, V>(elements.y + at, x0[u]);
                     continue;
                 }
                 C a[V], b[V];
@@ -565,15 +569,15 @@ __device__ void write_curves(const Part<W>& part, const void* data, void* out,
     const E elements(data, out, part.x, part.y);
     constexpr bool FAR = METHOD >= AKIMA;
     const int packs = part.width / V;
+    if (packs == 0) return;
     const int width = blockDim.x;
-    const int rows = packs < width ? width / packs : 1;  // that the block writes at once
-    const int row = packs < width ? threadIdx.x / packs : 0;
-    if (packs == 0 || row >= rows) return;
+    const Rows rows(packs);
+    if (rows.row >= rows.at_once) return;
     const int64 step = part.data_step, out_step = part.out_step;
-    for (int k = threadIdx.x - row * packs; k < packs; k += width) {
+    for (int k = threadIdx.x - rows.row * packs; k < packs; k += width) {
         const int64 d = (int64)k * V + part.column;
         const int64 y = begin * out_step + part.out_column + d;
-        for (int i = row; i < n; i += rows) {
+        for (int i = rows.row; i < n; i += rows.at_once) {
             const Place<CLASS, P>& place = places[i];
             const int64 x0 = place.found.x0 + d, at = y + i * out_step;
             const C w = (C)place.found.w;
@@ -582,13 +586,13 @@ __device__ void write_curves(const Part<W>& part, const void* data, void* out,
                 continue;
             }
             const int left = place.around.left, right = place.around.right;
-            const Pack<typename E::Type, V> y0 = elements.raw(x0), y1 = elements.raw(x0 + step);
+            const Pack<typename E::Type, V> y0 = elements.pack(x0), y1 = elements.pack(x0 + step);
             Pack<typename E::Type, V> before = y0, after = y1;
-            if (left) before = elements.raw(x0 - step);
-            if (right) after = elements.raw(x0 + 2 * step);
+            if (left) before = elements.pack(x0 - step);
+            if (right) after = elements.pack(x0 + 2 * step);
             Pack<typename E::Type, V> first = before, last = after;
-            if (FAR && left == 2) first = elements.raw(x0 - 2 * step);
-            if (FAR && right == 2) last = elements.raw(x0 + 3 * step);
+            if (FAR && left == 2) first = elements.pack(x0 - 2 * step);
+            if (FAR && right == 2) last = elements.pack(x0 + 3 * step);
             C v[V];
 #pragma unroll
             for (int j = 0; j < V; ++j)
@@ -616,10 +620,9 @@ __device__ void write_columns(const Part<W>& part, const void* data, void* out, 
     const int per_group = part.width / V, packs = per_group * part.groups;
     if (packs == 0) return;
     const int width = blockDim.x;
-    const int rows = packs < width ? width / packs : 1;  // that the block writes at once
-    const int row = packs < width ? threadIdx.x / packs : 0;
-    if (row >= rows) return;
-    for (int k = threadIdx.x - row * packs; k < packs; k += width) {
+    const Rows rows(packs);
+    if (rows.row >= rows.at_once) return;
+    for (int k = threadIdx.x - rows.row * packs; k < packs; k += width) {
         int64 d = (int64)k * V + part.column;
         if (part.groups > 1) {
             const int group = k / per_group;
@@ -627,7 +630,7 @@ __device__ void write_columns(const Part<W>& part, const void* data, void* out, 
         }
         Statistics<C, SCALES ? V : 1> statistics;
         if (SCALES && affine) statistics.load(affine, part.affine_size, d);
-        for (int i = row; i < n; i += rows) {
+        for (int i = rows.row; i < n; i += rows.at_once) {
             const Found<P>& found = places[i].found;
             const int64 y = found.y + d;
             if (found.code >= 0) {

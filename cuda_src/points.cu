@@ -1,7 +1,7 @@
 // Samples of point clouds. What each kernel computes is defined by the function of the same name
 // and parameters in robocache_cupy/_cpu/points.py.
 
-#include "common.cuh"
+#include "warp.cuh"
 
 template <typename X> struct Cloud {
     typedef Computed<X, X> C;
@@ -125,33 +125,6 @@ __global__ void __launch_bounds__(1024) first_point(
         __syncthreads();
     }
 }
-
-// ------------------------------------------------------------------------------- lanes of a warp
-
-#ifdef __CUDA_ARCH__
-constexpr int WARP = 32;
-
-template <typename T> __device__ __forceinline__ T max_of_warp(T x) {  // int and unsigned
-#if __CUDA_ARCH__ >= 800
-    return __reduce_max_sync(0xffffffff, x);
-#else
-    for (int step = 16; step > 0; step /= 2) x = max(x, __shfl_xor_sync(0xffffffff, x, step));
-    return x;
-#endif
-}
-#else
-constexpr int WARP = 1;  // one thread to a block
-
-template <typename T> T max_of_warp(T x) { return x; }
-#endif
-
-template <> __device__ __forceinline__ int64 max_of_warp<int64>(int64 x) {
-    const int high = max_of_warp((int)(x >> 32));
-    const unsigned low = max_of_warp((int)(x >> 32) == high ? (unsigned)x : 0u);
-    return (int64)((uint64)(unsigned)high << 32 | low);
-}
-
-__device__ __forceinline__ unsigned min_of_warp(unsigned x) { return ~max_of_warp(~x); }
 
 // ------------------------------------------------------------------------------ farthest points
 

@@ -25,8 +25,13 @@ template <typename X> struct Blocks<X, X> {
 // a processor keep the memory busy (measured on 256 x 1000 targets of 512 bfloat16: 133 us, with 44:
 // 156). PLAIN > 1 is what most calls are: also linear and held at the ends, values alone, and stamps
 // and targets one after another, of PLAIN bytes each. Less than half of the instructions are left.
-template <typename X, typename Y, typename W, int V, int PLAIN>
-__global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample(
+//
+// FEW: so few targets that a call is over before the memory is busy. Then each instruction counts
+// that all warps wait for or execute. So blocks are small, a team of lanes looks for each target, and
+// a thread has two rows under way.
+template <typename X, typename Y, typename W, int V, int PLAIN, int FEW>
+__global__ void __launch_bounds__(FEW ? 128 : 256,
+                                  FEW ? 12 : PLAIN ? Blocks<X, Y>::value : 4) resample(
     const X* __restrict__ data, const void* __restrict__ src_times, const int64* __restrict__ order,
     const void* __restrict__ lengths, const void* __restrict__ offsets,
     const void* __restrict__ latencies, const void* __restrict__ tgt_times,
@@ -41,6 +46,7 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
     W t_start, double hz) {
     typedef Computed<X, Y> C;
     typedef typename Count<PLAIN>::type N;
+    typedef typename StampOf<W, PLAIN>::type Stamp;
     __shared__ Target<C> targets[128];  // a tile is at most this
     if (PLAIN > 1) {
         method = LINEAR;
@@ -58,10 +64,14 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
         constants[AT_RIGHT] = of_bits<Y>(right_bits);
         constants[FILLED] = of_bits<Y>(fill_bits);
     }
+    const Team team((int)tile);
     for (int64 begin = (int64)blockIdx.x * tile; begin < items; begin += (int64)gridDim.x * tile) {
         const int n = (int)(items - begin < tile ? items - begin : tile);
-        for (int i = threadIdx.x; i < n; i += blockDim.x) {
-            const N item = (N)begin + i, b = row_of_target(item, (N)T), t = item - b * (N)T;
+        for (int first = 0; first < n; first += FEW ? team.teams() : (int)blockDim.x) {
+            const int i = first + (FEW ? team.index() : (int)threadIdx.x);
+            if (!FEW && i >= n) break;
+            const N item = (N)begin + min(i, n - 1), b = row_of_target(item, (N)T),
+                    t = item - b * (N)T;
             Row<W> row;
             if (PLAIN) {
                 row.first = 0;
@@ -98,8 +108,16 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
                 blend = Locator<C, W>::constant(EMPTY);
             } else {
                 const Locator<C, W> locate{row, method, left, right, tolerance, nearness, max_gap};
-                blend = locate(q, row.upper_bound(q));
+                int64 j;
+                if constexpr (FEW)
+                    j = team.upper_bound((const Stamp*)src_times + row.offset, (int)S, (Stamp)q);
+                else if constexpr (PLAIN > 1)
+                    j = row.template guessed_upper_bound<Stamp>((Stamp)q);
+                else
+                    j = row.upper_bound(q);
+                blend = locate(q, j);
             }
+            if (FEW && (team.lane > 0 || i >= n)) continue;
             if (fill && !blend.valid) blend = Locator<C, W>::constant(FILLED);
             Target<C> target{0, 0, b * out_row + t * out_step, blend.w, -1};
             if (blend.i0 < 0) {
@@ -119,7 +137,8 @@ __global__ void __launch_bounds__(256, PLAIN ? Blocks<X, Y>::value : 4) resample
             }
         }
         __syncthreads();
-        write<X, Y, V>(data, out, targets, constants, n, (int)(D / V));
+        if constexpr (FEW) write_few<X, V, 2>(data, out, targets, constants, n, (int)(D / V));
+        else write<X, Y, V>(data, out, targets, constants, n, (int)(D / V));
         __syncthreads();
     }
 }

@@ -2,7 +2,7 @@
 // Clocks, and the samples of a row in the order of time. robocache_cupy/_cpu/time.py defines what
 // these do.
 
-#include "common.cuh"
+#include "warp.cuh"
 
 // ------------------------------------------------------------------------------------------- time
 // W is int64 for integer clocks and double for float clocks.
@@ -25,6 +25,10 @@ __device__ __forceinline__ double minus(double t, double duration) { return t - 
 __device__ __forceinline__ uint64 elapsed(int64 later, int64 earlier) {
     return (uint64)later - (uint64)earlier;
 }
+__device__ __forceinline__ unsigned elapsed(int later, int earlier) {
+    return (unsigned)later - (unsigned)earlier;
+}
+__device__ __forceinline__ float elapsed(float later, float earlier) { return later - earlier; }
 __device__ __forceinline__ double elapsed(double later, double earlier) { return later - earlier; }
 
 __device__ __forceinline__ int64 reflected(int64 t, int64 other) {
@@ -72,6 +76,8 @@ __device__ __forceinline__ void store_time(void* times, int64 width, int64 i, do
 template <typename W> struct HalfOf { typedef int type; };
 template <> struct HalfOf<double> { typedef float type; };
 template <typename W> using Half = typename HalfOf<W>::type;  // what stamps of 4 bytes are
+template <typename W, int BYTES> struct StampOf { typedef W type; };
+template <typename W> struct StampOf<W, 4> { typedef Half<W> type; };
 
 // The samples of one row: stamps, or a uniform clock where there are none.
 template <typename W> struct Row {
@@ -101,9 +107,9 @@ template <typename W> struct Row {
     // cache where a binary search takes twelve: 0.9 us of 8.9 on 8192 targets in rows of 500. With
     // six ways, 32 registers are too few. Where targets are so many that the cache has no rest, two
     // ways load less: 288 us for 10^7 targets of one row of 1000, with four 300.
-    template <typename T, typename L, int ways> __device__ __forceinline__ int search(L q) const {
+    template <typename T, typename L, int ways>
+    __device__ __forceinline__ int search(L q, int lo, int len) const {
         const T* t = (const T*)stamps + offset;
-        int lo = 0, len = (int)n;
         while (len > 0) {
             const int stride = len / ways + 1;
             int below = 0;
@@ -119,6 +125,35 @@ template <typename W> struct Row {
         return lo;
     }
 
+    // The same where there are stamps of type T one after another, in order and with no latency, and
+    // q is no finer. Clocks of robots are steady but for their jitter: four stamps round the place
+    // where a steady clock would have q mostly leave few to search among.
+    template <typename T> __device__ __forceinline__ int guessed_upper_bound(T q) const {
+        const T* const t = (const T*)stamps + offset;
+        int lo = 0, len = (int)n;
+        if (len > 16) {
+            const T first = __ldg(t), last = __ldg(t + len - 1);
+            if (!is_nan(first) && first <= q && q < last) {
+                const float place = __fdividef((float)elapsed(q, first), (float)elapsed(last, first)) *
+                                    (float)(len - 1);  // NaN between infinities
+                const int here = place >= 1 ? place < len - 2 ? (int)place : len - 2 : 0;
+                const int reach = 1 << (15 - __clz(len) / 2);  // about the square root
+                const int from = max(here - reach, 0), to = min(here + 1 + reach, len - 1);
+                const T a = __ldg(t + from), b = __ldg(t + here), c = __ldg(t + here + 1),
+                        d = __ldg(t + to);
+                if (b <= q) {
+                    if (q < c) return here + 1;
+                    lo = q < d ? here + 2 : to + 1;
+                    len = (q < d ? to : len - 1) - lo;
+                } else {
+                    lo = a <= q ? from + 1 : 1;
+                    len = (a <= q ? here : from) - lo;
+                }
+            }
+        }
+        return search<T, T, 4>(q, lo, len);
+    }
+
     // The number of samples not after q.
     template <int WAYS = 4> __device__ int64 upper_bound(W q) const {
         if (!stamps) {  // a uniform clock needs no search, only a correction of the guess
@@ -129,10 +164,10 @@ template <typename W> struct Row {
             return j;
         }
         if (!order && n < (1 << 30)) {
-            if (width == 8) return search<W, W, WAYS>(q);
+            if (width == 8) return search<W, W, WAYS>(q, 0, (int)n);
             // In the stamps' own type where that is also q's: twice the rate of the wide one.
-            return narrow ? search<Half<W>, Half<W>, WAYS>((Half<W>)q)
-                          : search<Half<W>, W, WAYS>(q);
+            return narrow ? search<Half<W>, Half<W>, WAYS>((Half<W>)q, 0, (int)n)
+                          : search<Half<W>, W, WAYS>(q, 0, (int)n);
         }
         int64 lo = 0, hi = n;
         while (lo < hi) {
@@ -189,6 +224,46 @@ template <typename W> struct Row {
             else lo = mid + 1;
         }
         return lo;
+    }
+};
+
+// Lanes of a warp that look for one target together. In a round each loads one stamp, and their votes
+// tell between which two the target lies: 500 stamps take a whole warp two rounds, where a thread by
+// itself takes four of three loads and four times as many instructions. That is most of what a call
+// of few targets waits for.
+struct Team {
+    int bits, lane;  // of 2^bits lanes
+    unsigned mask, part;
+
+    // As many lanes as leave a team for each of so many targets of a block.
+    __device__ __forceinline__ explicit Team(int targets) {
+        const int most = 31 - __clz(WARP), threads = 31 - __clz((int)blockDim.x);
+        bits = min(max(threads - (32 - __clz(targets - 1)), 0), most);
+        const int lanes = 1 << bits;
+        lane = (int)threadIdx.x & (lanes - 1);
+        mask = ~0u >> (32 - lanes) << ((int)threadIdx.x & (WARP - lanes));
+        part = bits == 5   ? 0x07c1f07du  // 2^32 / (lanes + 1), rounded up
+               : bits == 4 ? 0x0f0f0f10u
+               : bits == 3 ? 0x1c71c71du
+               : bits == 2 ? 0x33333334u
+               : bits == 1 ? 0x55555556u
+                           : 0x80000000u;
+    }
+    __device__ __forceinline__ int index() const { return (int)threadIdx.x >> bits; }
+    __device__ __forceinline__ int teams() const { return (int)blockDim.x >> bits; }
+
+    // The number of stamps not after q. All teams of a warp search as many, and so stay together.
+    template <typename T>
+    __device__ __forceinline__ int upper_bound(const T* stamps, int n, T q) const {
+        int below = 0;
+        for (int len = n; len > 0;) {
+            const int stride = (int)((uint64)(unsigned)len * part >> 32) + 1;
+            const int i = below + (lane + 1) * stride - 1;
+            const T t = __ldg(stamps + min(i, n - 1));
+            below += __popc(votes(i < n && !is_nan(t) && t <= q) & mask) * stride;
+            len = stride - 1;
+        }
+        return below;
     }
 };
 

@@ -103,6 +103,27 @@ __device__ __forceinline__ Anchor<W> anchor_of(const WindowsTable<W, SIZE>& tabl
     return anchor;
 }
 
+// Most windows by index lie in their episode, so their samples are asked for before it is found.
+template <typename W, int SIZE>
+__device__ __forceinline__ void fetch_windows(const WindowsTable<W, SIZE>& table,
+                                              const Stream<W>& stream, const Part<W>& part,
+                                              int64 a0, int anchors) {
+    const Windows<W>& header = table.header;
+    const int64* const deltas = (const int64*)table.at[stream.deltas];
+    const int64 from = __ldg(deltas), rows = __ldg(deltas + stream.targets - 1) - from + 1;
+    if (!header.anchors || rows <= 0 || rows > 2 * stream.targets) return;  // rows in between
+    const int64 row_bytes = part.data_step * size_of(part.x);
+    const int lines = (int)(rows * row_bytes / LINE) + 1;
+    for (int i = threadIdx.x; i < anchors * lines; i += blockDim.x) {
+        const int a = i / lines;
+        const int64 row = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8,
+                                      a0 + a) + from;
+        if (row >= 0 && row + rows <= stream.samples)
+            fetch_line((const char*)table.at[part.data] + row * row_bytes +
+                       min((int64)(i - a * lines) * LINE, rows * row_bytes - 1));
+    }
+}
+
 //   anchors a0 a1 a2 ...   deltas d0 d1 ... of each key
 //      │
 //   1. ├─ episode [from, to) of the anchor, by a search of the offsets: a thread to an anchor
@@ -133,6 +154,8 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
         if (PLAIN > 2) __builtin_assume(stamps != nullptr);
         bool* const padding = (bool*)table.at[stream.valid];
         const int64 a0 = row_of_target(begin, T), a1 = row_of_target(begin + n - 1, T);
+        if (PLAIN == 2)
+            fetch_windows(table, stream, table.parts[first_part], a0, (int)(a1 - a0) + 1);
         for (int i = threadIdx.x; i <= (int)(a1 - a0); i += blockDim.x)
             anchors[i] = anchor_of<PLAIN>(table, stream, a0 + i);
         __syncthreads();
@@ -194,8 +217,9 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                         if ((int64)k + 1 < T) after = plus(anchor.start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<CLASS, CODE, PLAIN>(stream, part, row, before, q, after, true,
-                                                     row.first * part.data_step, place, index);
+                    ok = locate_part<CLASS, CODE, PLAIN, true>(
+                        stream, part, row, before, q, after, true, row.first * part.data_step,
+                        place, index);
                 }
                 if (PLAIN && found.code >= 0) special = 1;
                 bool* const at = padding ? padding + item : nullptr;

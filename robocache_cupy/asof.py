@@ -10,7 +10,7 @@ import numpy as np
 
 from ._core.array import Array, HostArray, Meta, Scalar
 from ._core.check import dtype_of, inner, one_of
-from ._core.kernel import Kernel, Launch, Out
+from ._core.kernel import PROCESSORS, Kernel, Launch, Out
 from ._core.plan import Plan, op
 from ._core.time import UNLIMITED, Clock, clock_of, later, width
 
@@ -19,8 +19,11 @@ __all__ = ["asof_index"]
 DIRECTIONS = {"backward": 0, "forward": 1, "nearest": 2}  # the codes of the kernel
 
 _asof_index = Kernel(
-    "asof", "asof_index", [(wide, plain) for wide in ("int64", "float64") for plain in (0, 4, 8)]
-)
+    "asof", "asof_index",
+    [(wide, plain, tiled) for wide in ("int64", "float64") for plain in (0, 4, 8)
+     for tiled in range(1 + (plain > 0))],
+)  # fmt: skip
+_TILE = 1024  # targets of a block, where they are many: that of the kernel
 
 
 @op
@@ -127,9 +130,11 @@ def asof_index(
         direction == "backward" and allow_exact_matches and lengths is None and offsets is None
     )
     plain = widths.pop() if default and small and len(widths) == 1 and steps == {1} else 0
+    tiles = B * -(-T // _TILE)
+    tiled = int(plain > 0 and T >= _TILE and tiles >= PROCESSORS)
     launch = Launch(
         _asof_index,
-        (clock.wide, plain),
+        (clock.wide, plain, tiled),
         (src, lengths, offsets, tgt, index),
         (
             S, _row(src), src.strides[-1], width(src.dtype),
@@ -140,7 +145,7 @@ def asof_index(
         ),
         items=B * T,
         weight=16,  # the steps of a search
-        blocks=min(-(-B * T // 256), 2**20),
+        blocks=min(tiles if tiled else -(-B * T // 256), 2**20),
         threads=256,
     )  # fmt: skip
     return Plan({"index": index}, [launch])

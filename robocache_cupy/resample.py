@@ -45,6 +45,7 @@ __all__ = ["resample_trajectories"]
 
 _THREADS = 256
 _WAVE = PROCESSORS * 8  # blocks that run at once
+_WAVE_OF_FEW = PROCESSORS * 12  # of half the threads
 
 
 def _vector(x: str, y: str) -> int:
@@ -57,11 +58,12 @@ _resample = Kernel(
     "resample",
     "resample",
     [
-        (x, y, w, v, plain)
+        (x, y, w, v, plain, few)
         for x, y in _PAIRS
         for w in ("int64", "float64")
         for v in {1, _vector(x, y)}
         for plain in (0, 1, *((4, 8) if x == y and x in FLOATS else ()))
+        for few in range(1 + (plain > 1))
     ],
 )
 _argsort = Kernel("resample", "argsort", [("int64",), ("float64",)])
@@ -331,7 +333,7 @@ def resample_trajectories(
             or (out is not None and out.misaligned % (vector * SIZE[y_dtype]))
         ):
             vector = 1
-        tile = _tile(B * T, D * SIZE[y_dtype])
+        row_bytes = D * SIZE[y_dtype]
         # Known at compile time, most of the search for samples is simple: see resample.cu.
         plain = int(
             not (src_times is None or tgt_times is None or order or lengths or offsets or per_row)
@@ -344,14 +346,18 @@ def resample_trajectories(
             plain and data.dtype == y_dtype and y_dtype in FLOATS and name == "linear"
             and left == right == "hold" and fill_value is None and not return_valid
             and len(widths) == shape.src_step == shape.tgt_step == 1
-            and S < 2**30 and B * T < 2**31
+            and 0 < S < 2**30 and B * T < 2**31
         ):  # fmt: skip
             plain = widths.pop()
+        tile = 8 if row_bytes >= 512 else 16
+        few = int(plain > 1 and tile * _WAVE_OF_FEW >= B * T)
+        if not few:
+            tile = _tile(B * T, row_bytes)
         left_code, left_bits = edge(left, y_dtype)
         right_code, right_bits = edge(right, y_dtype)
         launch = Launch(
             _resample,
-            (data.dtype, y_dtype, clock.wide, vector, plain),
+            (data.dtype, y_dtype, clock.wide, vector, plain, few),
             (
                 data, *rows_at, tgt_times, tgt_lengths,
                 values, *map(outputs.get, ("valid", "index", "weight", "times")),
@@ -372,7 +378,7 @@ def resample_trajectories(
             items=B * T,
             weight=D,
             blocks=min(-(-B * T // tile), 2**30),
-            threads=_THREADS,
+            threads=_THREADS // 2 if few else _THREADS,
         )  # fmt: skip
         return Plan(outputs, [*sort, launch], scratch, "Resampled")
 

@@ -44,6 +44,7 @@ template <typename T> static T __ldg(const T* p) { T x; std::memcpy(&x, p, sizeo
 template <typename T> static void __stcs(T* p, T x) { std::memcpy(p, &x, sizeof(T)); }
 template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }
 template <typename T> static T atomicOr(T* p, T x) { T old = *p; *p = old | x; return old; }
+static inline float __fdividef(float x, float y) { return x / y; }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 template <typename To, typename From> static To of_same_bits(From x) {
@@ -59,6 +60,11 @@ static inline float __fadd_rz(float x, float y) {
     const double sum = (double)x + (double)y;
     const float near = (float)sum;
     return std::fabs((double)near) > std::fabs(sum) ? std::nextafterf(near, 0.0f) : near;
+}
+static inline float __fadd_rd(float x, float y) {
+    const double sum = (double)x + (double)y;
+    const float near = (float)sum;
+    return (double)near > sum ? std::nextafterf(near, -INFINITY) : near;
 }
 static inline double __longlong_as_double(long long x) { return of_same_bits<double>(x); }
 template <typename T> static T atomicMin(T* p, T x) { T old = *p; if (x < old) *p = x; return old; }

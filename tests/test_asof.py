@@ -1,3 +1,4 @@
+import importlib
 import itertools
 from datetime import timedelta
 
@@ -162,6 +163,52 @@ def test_sizes_of_zero(lib):
     for B, S, T in itertools.product((0, 2), (0, 1), (0, 3)):
         got = match(lib, np.zeros((B, S)), np.zeros((B, T)))
         np.testing.assert_array_equal(got, np.full((B, T), S - 1, "i4"), strict=True)
+
+
+@pytest.mark.parametrize("keys", [3000, 30_000], ids=["near", "too_many_between"])
+@pytest.mark.parametrize("order", ["ascending", "any"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
+def test_many_targets(lib, monkeypatch, dtype, order, keys):
+    """Of which a block shares a search, and the keys that this finds."""
+    monkeypatch.setattr(importlib.import_module("robocache_cupy.asof"), "PROCESSORS", 1)
+    random = np.random.default_rng(keys)
+    src = np.sort(random.integers(0, keys, (2, keys)), axis=1).astype(dtype)
+    tgt = random.integers(-40, keys + 40, (2, 2500)).astype(dtype)
+    if order == "ascending":
+        tgt.sort(axis=1)
+    lost = np.zeros(tgt.shape, bool)
+    if dtype.startswith("float"):
+        src[1, -50:] = np.nan
+        lost[0, ::97] = True
+        tgt[lost] = np.nan
+    expected = np.stack([np.searchsorted(s, t, "right") - 1 for s, t in zip(src, tgt, strict=True)])
+    expected[1] = np.minimum(expected[1], np.count_nonzero(src[1] == src[1]) - 1)
+    expected[lost] = -1
+    np.testing.assert_array_equal(match(lib, src, tgt), expected.astype("i4"), strict=True)
+    behind = tgt - np.take_along_axis(src, np.maximum(expected, 0), 1)
+    expected[behind > 1] = -1
+    got = match(lib, src, tgt, tolerance=1)
+    np.testing.assert_array_equal(got, expected.astype("i4"), strict=True)
+
+
+@pytest.mark.parametrize("times", ["steady", "jitter", "gap", "infinite"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
+def test_a_guess_of_the_place_changes_nothing(lib, dtype, times):
+    random = np.random.default_rng(7)
+    steps = np.full((4, 500), 10.0)
+    if times != "steady":
+        steps += random.integers(-9, 9, steps.shape)
+    if times == "gap":
+        steps[:, 200] = 1e6
+        steps[:, 300:400] = 0
+    src = np.cumsum(steps, axis=1).astype(dtype)
+    tgt = random.uniform(src[0, 0] - 20, src[0, -1] + 20, (4, 400)).astype(dtype)
+    tgt[:, ::3] = src[:, random.integers(0, 500, 134)]
+    if times == "infinite" and dtype.startswith("float"):
+        src[:2, 0], src[1:3, -1] = -np.inf, np.inf
+        tgt[:, 1], tgt[:, 2] = -np.inf, np.inf
+    expected = [np.searchsorted(s, t, "right") - 1 for s, t in zip(src, tgt, strict=True)]
+    np.testing.assert_array_equal(match(lib, src, tgt), np.array(expected, "i4"), strict=True)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import math
 import pickle
@@ -190,6 +191,35 @@ def test_every_option_means_what_the_definition_says(lib, data):
     options["dtype"] = dtype_of(options["dtype"])
     expected = oracle.resample(x, src, tgt, **options)
     assert_same(resample(lib, x, src, tgt, **options), expected)
+
+
+@pytest.mark.parametrize("times", ["steady", "jitter", "gap", "padded"])
+@pytest.mark.parametrize("clock", ["int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
+def test_calls_that_leave_all_at_its_default(lib, monkeypatch, few, clock, times):
+    """They have kernels of their own, one for few targets and one for many."""
+    module = importlib.import_module("robocache_cupy.resample")
+    monkeypatch.setattr(module, "_WAVE_OF_FEW", 1000 if few else 0)
+    Op.all["resample_trajectories"].cache.clear()
+    random = rng(0)
+    B, S, T = 3, 60, 43
+    src = np.arange(S) * 10.0 + np.zeros((B, 1))
+    if times != "steady":
+        src += random.integers(-6, 6, (B, S))
+    if times == "gap":
+        src[:, 20:] += 5000
+        src[:, 40:45] = src[:, 40:41]
+    src.sort(axis=1)
+    tgt = random.uniform(src[0, 0] - 9, src[0, -1] + 9, (B, T)).astype(clock)
+    src = src.astype(clock)
+    tgt[:, ::4] = src[:, :: S // 11][:, : tgt[:, ::4].shape[1]]
+    if times == "padded" and clock.startswith("float"):
+        src[1, 30:], src[2], tgt[0, 5] = np.nan, np.nan, np.nan
+    for dtype, D in zip(FLOATS, (16, 7, 40, 2), strict=True):
+        data = random.normal(size=(B, S, D)).astype(dtype_of(dtype))
+        got = values(lib, data, src, tgt)
+        assert_same_bits(got, oracle.resample(data, src, tgt).values)
+    Op.all["resample_trajectories"].cache.clear()
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, "bool"])

@@ -12,7 +12,7 @@ def asof_index(
     src, lengths, offsets, tgt, index,
     S, src_row, src_step, src_width, lengths_width, offsets_width,
     items, T, tgt_row, tgt_step, tgt_width, direction, exact, tolerance,
-    lo, hi, W, PLAIN,
+    lo, hi, W, PLAIN, TILED,
 ):  # fmt: skip
     found = row(index, 0, hi, INT32)
     hint = 0

@@ -49,7 +49,7 @@ def resample(
     tgt_width, tgt_lengths_width,
     method, left, right, left_bits, right_bits, nan_bits, fill, fill_bits, from_first, tile,
     latency, src_start, src_hz, ticks, tolerance, nearness, max_gap, t_start, hz,
-    lo, hi, X, Y, W, V, PLAIN,
+    lo, hi, X, Y, W, V, PLAIN, FEW,
 ):  # fmt: skip
     hint = 0
     b, t = lo // T, lo % T - 1
