@@ -8,23 +8,77 @@
 
 // ------------------------------------------------------------------------------ voxels of points
 
-template <typename P>
-__global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Cloud table) {
+// Call f(index of the point among all, cloud, lattice, voxel, whether the point is in it) for every
+// point, a thread each. PLAIN: as for sort_points.
+template <typename P, int PLAIN, typename F>
+__device__ __forceinline__ void each_voxel(const Cloud& table, const F& f) {
     typedef Coordinate<P> C;
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
-    int* const out = (int*)table.out;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
         const int64 b = i / table.most, n = i - b * table.most;
+        const Lattice<C> lattice(table, b);
         int voxel[3] = {-1, -1, -1};
-        if (n < count_of(table, b) && !masked(table, b, n)) {
+        bool inside = n < count_of(table, b) && (PLAIN || !masked(table, b, n));
+        if (inside) {
             C p[3];
             load_point<P>(table, b, n, p);
-            if (table.moving) Transform<C>(table, b).apply(p);
-            if (!Lattice<C>(table, b).locate(p, voxel)) voxel[0] = voxel[1] = voxel[2] = -1;
+            if (!PLAIN && table.moving) Transform<C>(table, b).apply(p);
+            inside = lattice.template locate<PLAIN>(p, voxel);
         }
-#pragma unroll
-        for (int k = 0; k < 3; ++k) out[3 * i + k] = voxel[k];
+        f(i, b, lattice, voxel, inside);
     }
+}
+
+template <typename P>
+__global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Cloud table) {
+    int* const out = (int*)table.out;
+    each_voxel<P, 0>(table, [&](int64 i, int64, const auto&, const int voxel[3], bool inside) {
+#pragma unroll
+        for (int k = 0; k < 3; ++k) out[3 * i + k] = inside ? voxel[k] : -1;
+    });
+}
+
+// ------------------------------------------------------------------------------- small results
+//
+// A result that stays in the L2 is cleared, and the points are scattered into it: who writes the
+// same voxel writes the same, or adds one, so that the order is left open here too.
+
+// Fill a run of elements, so many threads together. Not past the cache, as other results go: some
+// are written again at once.
+template <typename O>
+__device__ __forceinline__ void fill_run(O* run, int64 length, O fill, int64 thread,
+                                         int64 threads) {
+    constexpr int V = 16 / sizeof(O);
+    Pack<O, V> pack;
+#pragma unroll
+    for (int k = 0; k < V; ++k) pack.at[k] = fill;
+    Raw<O, V> raw;
+    memcpy(&raw, &pack, sizeof(raw));
+    // Up to the first multiple of 16 bytes, and from the last on, one by one.
+    int64 head = -(int64)((uint64)run / sizeof(O)) & (V - 1);
+    if (head > length) head = length;
+    const int64 packs = (length - head) / V, edges = length - packs * V;
+    for (int64 i = thread; i < packs; i += threads) *(Raw<O, V>*)(run + head + i * V) = raw;
+    for (int64 i = thread; i < edges; i += threads) run[i < head ? i : i + packs * V] = fill;
+}
+
+template <typename U>
+__global__ void __launch_bounds__(256) clear_voxels(const __grid_constant__ Cloud table) {
+    fill_run((U*)table.out, table.clouds * table.out_batch, (U)0,
+             (int64)blockIdx.x * blockDim.x + threadIdx.x, (int64)gridDim.x * blockDim.x);
+}
+
+// Elements by their bits, `one` where a point is; or, of any number of points, how many there are.
+template <typename P, typename U, int COUNT, int PLAIN>
+__global__ void __launch_bounds__(256) scatter_points(const __grid_constant__ Cloud table) {
+    const U one = (U)table.one;
+    each_voxel<P, PLAIN>(table, [&](int64, int64 b, const auto& lattice, const int voxel[3],
+                                    bool inside) {
+        if (!inside) return;
+        U* const at = (U*)table.out + b * table.out_batch + lattice.template linear<int>(voxel);
+        if constexpr (COUNT) atomicAdd(at, one);
+        else *at = one;
+    });
 }
 
 // ---------------------------------------------------------------------- points, sorted by slabs
@@ -330,24 +384,11 @@ template <typename X> struct Channels {
 // The slab's part of the result, filled: few voxels are occupied, and those are written again.
 template <typename O>
 __device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 begin, int n, O fill) {
-    constexpr int V = 16 / sizeof(O);
     O* const out = (O*)table.out + b * table.out_batch + begin * table.out_voxel;
     const bool last = table.out_channel == 1;
     const int64 runs = last ? 1 : table.channels, length = last ? n * table.channels : n;
-    Pack<O, V> pack;
-#pragma unroll
-    for (int k = 0; k < V; ++k) pack.at[k] = fill;
-    for (int64 r = 0; r < runs; ++r) {
-        O* const run = out + r * table.out_channel;
-        int64 head = -(int64)((uint64)run / sizeof(O)) & (V - 1);
-        if (head > length) head = length;
-        const int64 packs = (length - head) / V, edges = length - packs * V;
-        // Not past the cache, as other results go: occupied voxels are written again at once.
-        for (int64 i = threadIdx.x; i < packs; i += blockDim.x)
-            *(Pack<O, V>*)(run + head + i * V) = pack;
-        for (int64 i = threadIdx.x; i < edges; i += blockDim.x)
-            run[i < head ? i : i + packs * V] = fill;
-    }
+    for (int64 r = 0; r < runs; ++r)
+        fill_run(out + r * table.out_channel, length, fill, threadIdx.x, blockDim.x);
     return out;
 }
 

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import math
 from fractions import Fraction
@@ -17,6 +18,8 @@ from robocache_cupy import (
     voxelize_occupancy,
     voxelize_point_cloud,
 )
+from robocache_cupy import voxel as voxel_module
+from robocache_cupy._core import kernel as kernels
 from robocache_cupy._core.kernel import Kernel
 from robocache_cupy._core.plan import Op
 from robocache_cupy.logs.cloud import read_cloud
@@ -33,6 +36,30 @@ HALF_TURN = ((0.0, -1.0, 0.0, 0.5), (1.0, 0.0, 0.0, -0.25), (0.0, 0.0, 1.0, 2.0)
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
+
+
+@contextlib.contextmanager
+def up_to(most):
+    """Ones and counts are scattered, up to so many bytes and points."""
+    cache = Op.all["voxelize_point_cloud"].cache
+    with pytest.MonkeyPatch.context() as patch:
+        bounds = dict.fromkeys(("binary", "count"), (most, most))
+        patch.setattr(voxel_module, "_SCATTERED", bounds)
+        cache.clear()
+        yield
+    cache.clear()
+
+
+@pytest.fixture(params=["chosen", "slabs"])
+def way(request, lib):
+    """Small results also by slabs."""
+    if request.param == "chosen":
+        yield
+        return
+    if lib.name == "jax":
+        pytest.skip("plans of JAX are its own")
+    with up_to(-1):
+        yield
 
 
 def arrays(lib, options):
@@ -311,6 +338,87 @@ def test_every_reduction(lib, rng, points, reduce, dtype):
         assert_same(got, oracle.voxels(found, grid, "bits"))
     else:
         assert_same(got, oracle.voxels(found, grid, reduce, p, oracle.dtype_of(asked)))
+
+
+ONES_AND_COUNTS = [
+    *[("binary", d) for d in ("uint8", "bool", "float16", "bfloat16", "float32")],
+    ("count", "int32"),
+]
+
+
+@pytest.mark.parametrize("points", FLOATS)
+@pytest.mark.parametrize(("reduce", "dtype"), ONES_AND_COUNTS)
+@pytest.mark.parametrize("batched", [True, False])
+def test_scattering_gives_what_slabs_give(lib, rng, points, reduce, dtype, batched):
+    """With every option, and of clouds that begin at multiples of 16 bytes and elsewhere."""
+    if lib.name == "jax":
+        pytest.skip("plans of JAX are its own")
+    grid, B = (33, 7, 19), 3 if batched else 1
+    at = random_rigid(rng, B) if batched else random_rigid(rng)
+    center = np.array(grid) / 2
+    at[..., :3, 3] = center - at[..., :3, :3] @ center  # turns the clouds in their place
+    lengths, corner = [350, 0, 900][:B], rng.uniform(-1, 1, (B, 3))
+    for N, clamp, options in (
+        (700, False, {}),
+        (701, False, {}),
+        (700, False, {"lengths": lengths}),
+        (700, False, {"mask": rng.random((B, 700)) < 0.6}),
+        (700, False, {"transform": at}),
+        (700, False, {"origin": corner}),
+        (700, True, {}),
+        (701, True, {"lengths": lengths, "mask": rng.random((B, 701)) < 0.6, "transform": at,
+                     "origin": corner}),
+        (0, False, {}),
+    ):  # fmt: skip
+        p = crowd(rng, B, N, grid, points)
+        found = oracle.indices(p, grid, 1, clamp=clamp, **options)
+        expected = oracle.voxels(found, grid, reduce, dtype=oracle.dtype_of(dtype))
+        assert N == 0 or 0 < np.count_nonzero(expected) < expected.size
+        if not batched:
+            p, expected = p[0], expected[0]
+            options = {name: x[0] if name == "mask" else x for name, x in options.items()}
+        for most in (-1, 2**60):
+            with up_to(most):
+                got = voxelize(
+                    lib, p, grid, 1, reduce=reduce, dtype=dtype,
+                    out_of_bounds="clamp" if clamp else "drop", **options,
+                )  # fmt: skip
+            assert_identical(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("N", "grid", "reduce", "dtype", "scattered"),
+    [
+        (20_000, 64, "binary", None, True),
+        (20_000, 64, "binary", "bits", False),
+        (20_000, 64, "count", None, True),
+        (20_000, 64, "count", "uint8", False),
+        (20_000, 64, "count", "uint16", False),
+        (20_000, 64, ("binary", "count"), None, False),
+        (20_000, 64, "max", None, False),
+        (2**20, 256, "binary", None, True),
+        (2**20, 256, "binary", "float16", False),
+        (2**20, (256, 256, 257), "binary", None, False),
+        (2**20 + 1, 256, "binary", None, False),
+        (2**19, (256, 256, 128), "count", None, True),
+        (2**19, (256, 256, 129), "count", None, False),
+        (2**19 + 1, 64, "count", None, False),
+    ],
+)
+def test_what_is_scattered(monkeypatch, N, grid, reduce, dtype, scattered):
+    """What is small, and has one element to a voxel, whose value does not stop somewhere."""
+    launched = []
+    monkeypatch.setattr(Kernel, "on_host", lambda kernel, *_: launched.append(kernel.name))
+    voxelize_point_cloud(np.empty((N, 3), "f4"), grid, 1, reduce=reduce, dtype=dtype)
+    assert (launched == ["clear_voxels", "scatter_points"]) == scattered
+    assert (launched[0] == "sort_points") == (not scattered)
+
+
+def test_threads_that_count_in_the_same_voxel(monkeypatch):
+    monkeypatch.setattr(kernels, "_POOL_SIZE", 8)
+    p = np.full((400_000, 3), 0.5, "f4")
+    for _ in range(5):
+        assert voxelize_point_cloud(p, 2, 1, reduce="count").ravel().tolist() == [400_000] + 7 * [0]
 
 
 @pytest.mark.parametrize("channels_first", [False, True])
@@ -698,7 +806,7 @@ def vectorized(found, grid, f):
         (3, 3000, (97, 33, 31)),  # clouds whose voxels begin at odd places
     ],
 )
-def test_many_points_and_voxels(lib, rng, B, N, grid):
+def test_many_points_and_voxels(lib, rng, way, B, N, grid):
     p = rng.uniform(-0.02, 1.02, (B, N, 3)) * grid
     p = p.astype("f4")
     if grid == (1, 1, 800):
@@ -712,8 +820,9 @@ def test_many_points_and_voxels(lib, rng, B, N, grid):
     assert_same(got.count, counts.astype("i4"))
     for name, want in (("sum", sums), ("max", high), ("min", low), ("first", first)):
         np.testing.assert_array_equal(got._asdict()[name], want.astype("f4"), err_msg=name)
-    alone = voxelize(lib, p, grid, 1, dtype="float16")  # its slabs are of another size
+    alone = voxelize(lib, p, grid, 1, dtype="float16")  # slabs, if any, of another size
     np.testing.assert_array_equal(alone, counts > 0)
+    assert_same(voxelize(lib, p, grid, 1, reduce="count"), counts.astype("i4"))
     mean = voxelize(lib, p, grid, 1, features=f.astype("f4"), reduce="mean", channels_first=True)
     np.testing.assert_array_equal(
         np.moveaxis(mean, 1, -1), (sums / np.maximum(counts, 1)[..., None]).astype("f4")
@@ -902,12 +1011,13 @@ def test_torch_views():
 
 
 OUT = [("binary", None, "u1"), ("binary", "bits", "u4"), ("binary", "float16", "f2"),
+       ("binary", "bool", "?"), ("binary", "float32", "f4"),
        ("count", None, "i4"), ("count", "uint8", "u1"), ("mean", None, "f4"),
        ("sum", "float64", "f8"), ("max", None, "f4"), ("first", None, "f4")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reduce", "dtype", "kind"), OUT)
-def test_out(lib, rng, reduce, dtype, kind):
+def test_out(lib, rng, way, reduce, dtype, kind):
     if lib.name == "jax":
         with pytest.raises(TypeError, match="out must be left out"):
             voxelize(lib, np.zeros((1, 3)), 1, 1, out=np.zeros((1, 1, 1), "u1"))
@@ -917,16 +1027,17 @@ def test_out(lib, rng, reduce, dtype, kind):
         options = {"reduce": reduce, "dtype": dtype, "channels_first": channels_first}
         expected = voxelize(lib, p, (3, 4, 5), 1, **options)
         assert expected.dtype == kind
-        room = lib.array(np.full(expected.size + 40, 77, kind))
+        around = np.dtype(kind).type(77).item()
+        room = lib.array(np.full(expected.size + 40, around, kind))
         for shift in range(17):  # at any address that is a multiple of the element's size
-            room[:] = 77
+            room[:] = around
             out = room[shift : shift + expected.size].reshape(expected.shape)
             got = voxelize_point_cloud(lib.array(p), (3, 4, 5), 1, **options, out=out)
             assert got is out
             assert_same(lib.numpy(out), expected)
             rest = lib.numpy(room)
-            assert (rest[:shift] == 77).all()
-            assert (rest[shift + expected.size :] == 77).all()
+            assert (rest[:shift] == around).all()
+            assert (rest[shift + expected.size :] == around).all()
 
 
 def test_an_out_that_does_not_fit():
@@ -1213,13 +1324,16 @@ def test_cuda_is_its_reference(data):
     if not set(names) & set(OF_FEATURES):
         more = {}
     more |= {"channels_first": draw(st.booleans()), "fill_value": draw(st.sampled_from([0, 5]))}
+    most = draw(st.sampled_from([-1, 2**60]))
 
     def run():
         grids = voxelize_point_cloud(p, grid, size, origin, reduce=tuple(names), **options, **more)
         grids = grids if isinstance(grids, tuple) else (grids,)
         return [*grids, voxel_indices(p, grid, size, origin, **options)]
 
-    for got, expected in zip(*on_both(run), strict=True):
+    with up_to(most):
+        both = on_both(run)
+    for got, expected in zip(*both, strict=True):
         assert_identical(got, expected)
 
 

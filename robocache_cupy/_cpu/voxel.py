@@ -1,7 +1,8 @@
 """The definition of cuda_src/voxel.cu."""
 
 import numpy as np
-from numba.extending import overload
+from numba import types
+from numba.extending import intrinsic, overload
 
 from . import DType, computed, inline, narrow, njit, of_bits, row, widen
 from .cloud import (
@@ -46,6 +47,69 @@ def voxel_indices(table, lo, hi, P):
         begin = end
 
 
+@inline
+def number_voxels(cloud, found, first, most, numbers):
+    """The numbers of voxels [3, n] from voxel `first` on, -1 for those not among the `most`."""
+    size_y, size_z = cloud.grid[1], cloud.grid[2]
+    for i in range(numbers.size):
+        i0, i1, i2 = found[0, i], found[1, i], found[2, i]
+        inside = (np.int64(i0) * size_y + i1) * size_z + i2 - first
+        bad = (i0 < 0) | (i1 < 0) | (i2 < 0) | (inside < 0) | (inside >= most)
+        numbers[i] = -1 if bad else inside
+
+
+# ---------------------------------------------------------------------------------- small results
+
+
+@njit
+def clear_voxels(table, lo, hi, U):
+    cloud = cloud_of(table)
+    row(cloud.out, lo, hi - lo, U)[:] = of_bits(0, U)
+
+
+@intrinsic
+def increase(typingctx, p, i):
+    """Add 1 to an element, which other threads may add to."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        at = builder.gep(array.data, [args[1]])
+        one = context.get_constant(signature.args[0].dtype, 1)
+        builder.atomic_rmw("add", at, one, "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64), codegen
+
+
+@njit
+def scatter_points(table, lo, hi, P, U, COUNT, PLAIN):
+    cloud = cloud_of(table)
+    most, one = cloud.most, of_bits(cloud.one, U)
+    points, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
+    numbers = np.empty(TILE, np.int64)
+    begin = lo
+    while begin < hi:
+        b = begin // most
+        at, lattice = transform_of(cloud, b, P), lattice_of(cloud, b, P)
+        end = min(hi, (b + 1) * most)
+        out = row(cloud.out, b * cloud.out_batch, cloud.voxels, U)
+        for start in range(begin, end, TILE):
+            n, first = min(TILE, end - start), start - b * most
+            x, y, z = points[0, :n], points[1, :n], points[2, :n]
+            load_points(cloud, at, b, first, x, y, z, P)
+            locate_points(cloud, lattice, b, first, points, n, found)
+            number_voxels(cloud, found, 0, cloud.voxels, numbers[:n])
+            if COUNT:
+                for i in range(n):
+                    if numbers[i] >= 0:
+                        increase(out, numbers[i])
+            else:
+                for i in range(n):
+                    if numbers[i] >= 0:
+                        out[numbers[i]] = one  # as other threads may do
+        begin = end
+
+
 # ------------------------------------------------------------------------ points, sorted by slabs
 
 
@@ -65,7 +129,6 @@ def sorted_points(cloud, block):
 def sort_points(table, lo, hi, P, PLAIN):
     cloud = cloud_of(table)
     slabs, bits, most = cloud.slabs, cloud.bits, cloud.most
-    size_y, size_z, lowest = cloud.grid[1], cloud.grid[2], cloud.first
     coordinates, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
     cursor = np.empty(slabs, np.int64)
     place = np.empty(cloud.chunk, np.int64)
@@ -83,11 +146,7 @@ def sort_points(table, lo, hi, P, PLAIN):
                 keep_points(cloud.moved, b * most + first + start, x, y, z, P)
             locate_points(cloud, lattice, b, first + start, coordinates, m, found)
             here = place[start : start + m]
-            for i in range(m):
-                i0, i1, i2 = found[0, i], found[1, i], found[2, i]
-                inside = (np.int64(i0) * size_y + i1) * size_z + i2 - lowest
-                bad = (i0 < 0) | (i1 < 0) | (i2 < 0) | (inside < 0) | (inside >= slabs << bits)
-                here[i] = -1 if bad else inside
+            number_voxels(cloud, found, cloud.first, slabs << bits, here)
             for i in range(m):
                 if here[i] >= 0:
                     cursor[here[i] >> bits] += 1
