@@ -15,7 +15,9 @@ __device__ __forceinline__ void each_voxel(const Cloud& table, const F& f) {
     typedef Coordinate<P> C;
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
-        const int64 b = i / table.most, n = i - b * table.most;
+        // A 64-bit division takes as long as all the rest.
+        const int64 b = i >> 31 ? i / table.most : (unsigned)i / (unsigned)table.most;
+        const int64 n = i - b * table.most;
         const Lattice<C> lattice(table, b);
         int voxel[3] = {-1, -1, -1};
         bool inside = n < count_of(table, b) && (PLAIN || !masked(table, b, n));
@@ -29,10 +31,10 @@ __device__ __forceinline__ void each_voxel(const Cloud& table, const F& f) {
     }
 }
 
-template <typename P>
+template <typename P, int PLAIN>
 __global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Cloud table) {
     int* const out = (int*)table.out;
-    each_voxel<P, 0>(table, [&](int64 i, int64, const auto&, const int voxel[3], bool inside) {
+    each_voxel<P, PLAIN>(table, [&](int64 i, int64, const auto&, const int voxel[3], bool inside) {
 #pragma unroll
         for (int k = 0; k < 3; ++k) out[3 * i + k] = inside ? voxel[k] : -1;
     });

@@ -33,7 +33,7 @@ __all__ = ["depth_to_points", "depth_to_voxels"]
 DEPTHS = ("uint16", "float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("opencv", "opengl")
 _MOST = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
-_RAY = 4  # rows of the table of rays
+_RAY, _VIEW = 4, 34  # rows of the table of rays, and elements for what else an image's pixels share
 _TILE, _STRIP, _THREADS = 128, 32, 128  # columns and rows of a tile: those of the kernel
 
 
@@ -339,7 +339,7 @@ def _cameras(
             raise NotDense(depth)
     height, across = -(-H // stride), -(-W // stride)
     computed = "float64" if depth.dtype == "float64" else "float32"
-    rays = Out((max(images * _RAY * (height + across), 1),), computed)
+    rays = Out((max(images * (_RAY * (height + across) + _VIEW), 1),), computed)
     default = 0.001 if depth.dtype == "uint16" else 1.0
     fields: dict[str, Any] = {
         "points": depth,

@@ -49,9 +49,11 @@ _MOST_BYTES = 2**40  # of a result; the launches for more would take minutes to 
 # The most bytes of a result, and points in all, up to which it is quicker to clear the result,
 # which then stays in the L2, and to scatter the points into it than to sort them first: measured
 # on an H200, by what `robocache bench voxelize` prints with this bound and without.
-_SCATTERED = {"binary": (2**24, 2**20), "count": (2**25, 2**19)}
+_SCATTERED = {"binary": (2**24, 2**19), "count": (2**25, 2**18)}
 
-_indices = Kernel("voxel", "voxel_indices", [(p,) for p in FLOATS], table=cloud_format)
+_indices = Kernel(
+    "voxel", "voxel_indices", [(p, 0) for p in FLOATS] + [("float32", 1)], table=cloud_format
+)
 _clear = Kernel("voxel", "clear_voxels", [("uint8",), ("uint16",), ("uint32",)], table=cloud_format)
 _scatter = Kernel(
     "voxel", "scatter_points",
@@ -309,7 +311,7 @@ def _scattered(
     scatter = launch(_scatter, types, fields, points, 1, 256)
     packs = -(-clouds.rows * voxels * bits // 128)
     return [
-        clear._replace(blocks=max(1, min(-(-packs // 256), _BLOCKS))),
+        clear._replace(blocks=max(1, min(-(-packs // 512), _BLOCKS))),
         scatter._replace(blocks=max(1, min(-(-points // 256), _BLOCKS))),
     ]
 
@@ -577,7 +579,8 @@ def voxel_indices(
     fields["clamped"] = int(out_of_bounds == "clamp")
     fields["out"] = out = Out(points.shape, "int32")
     items = clouds.rows * clouds.most
-    made = launch(_indices, (points.dtype,), fields, items, 4, 256)
+    plain = int(_plain(clouds, fields["voxels"], fields))
+    made = launch(_indices, (points.dtype, plain), fields, items, 4, 256)
     return Plan({"indices": out}, [made._replace(blocks=min(-(-items // 256), _BLOCKS))])
 
 

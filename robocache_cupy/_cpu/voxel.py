@@ -25,7 +25,7 @@ FLOAT, DOUBLE = DType("float32"), DType("float64")
 
 
 @njit
-def voxel_indices(table, lo, hi, P):
+def voxel_indices(table, lo, hi, P, PLAIN):
     cloud = cloud_of(table)
     most = cloud.most
     points, found = room((3, TILE), P), np.empty((3, TILE), np.int32)
