@@ -63,10 +63,9 @@ __device__ __forceinline__ void match_tiles(const Key* src, const Key* tgt, int*
         __syncthreads();
         const auto is_between = [=](Key q) { return brought && low <= q && q <= high; };
         const auto near_enough = [=](Key q, int match) {
-            return match >= 0 && tolerance >= 0 &&
-                           !within(elapsed((W)q, (W)__ldg(keys + match)), tolerance)
-                       ? -1
-                       : match;
+            if (match < 0 || tolerance < 0) return match;
+            const Key key = __ldg(keys + match);  // infinity is as far from itself as a NaN
+            return key == q || within(elapsed((W)q, (W)key), tolerance) ? match : -1;
         };
         for (int i = threadIdx.x; i < n; i += blockDim.x * AT_ONCE) {
             Key q[AT_ONCE];
@@ -120,57 +119,57 @@ __global__ void __launch_bounds__(256, TILED ? TILED_BLOCKS : 1) asof_index(
     if constexpr (TILED) {
         match_tiles<W>((const Key*)src, (const Key*)tgt, index, S, src_row, items, T, tgt_row,
                        tolerance);
-        return;
-    }
-    if (PLAIN > 1) {
-        lengths = offsets = nullptr;
-        src_width = tgt_width = PLAIN;
-        src_step = tgt_step = 1;
-        direction = BACKWARD;
-        exact = 1;
-        __builtin_assume(src != nullptr && S < (1 << 30));
-    }
-    const N stride = (N)gridDim.x * blockDim.x;
-    for (N item = (N)blockIdx.x * blockDim.x + threadIdx.x; item < (N)items; item += stride) {
-        const N b = row_of_target(item, (N)T), t = item - b * (N)T;
-        Row<W> keys = row_of<W>(b, S, src, nullptr, lengths, offsets, nullptr, src_row, src_step,
-                                src_width, lengths_width, offsets_width, 8, 0, 0, 0.0, 1.0);
-        keys.narrow = tgt_width == src_width;
-        const W q = load<W>(tgt, tgt_width, b * tgt_row + t * tgt_step);
-        int64 match = -1;
-        if (keys.n > 0 && !is_nan(q)) {
-            int64 after;
-            if constexpr (PLAIN > 1)
-                after = keys.template guessed_upper_bound<Key>((Key)q);
-            else
-                after = keys.upper_bound(q);
-            int64 before = after - 1;
-            bool hit = before >= 0 && keys.at(before) == q;
-            if (hit && (!exact || direction == FORWARD)) {
-                const int64 first = keys.first_at(after, q);
-                if (exact) before = first;
-                else before = first - 1;
-            }
-            if (hit && exact) {
-                match = before;
-            } else {
-                bool ahead = false;
-                const bool behind = direction != FORWARD && before >= 0;
-                decltype(elapsed(q, q)) since = 0, until = 0;
-                if (behind) since = elapsed(q, keys.at(before));
-                if (direction != BACKWARD && after < keys.n) {
-                    const W key = keys.at(after);
-                    ahead = !is_nan(key);
-                    until = elapsed(key, q);
-                }
-                if (behind && ahead) ahead = until < since;  // a tie goes backward
-                if (ahead) {
-                    if (within(until, tolerance)) match = after;
-                } else if (behind && within(since, tolerance)) {
-                    match = before;
-                }
-            }
+    } else {
+        if (PLAIN > 1) {
+            lengths = offsets = nullptr;
+            src_width = tgt_width = PLAIN;
+            src_step = tgt_step = 1;
+            direction = BACKWARD;
+            exact = 1;
+            __builtin_assume(src != nullptr && S < (1 << 30));
         }
-        index[item] = (int)match;
+        const N stride = (N)gridDim.x * blockDim.x;
+        for (N item = (N)blockIdx.x * blockDim.x + threadIdx.x; item < (N)items; item += stride) {
+            const N b = row_of_target(item, (N)T), t = item - b * (N)T;
+            Row<W> keys = row_of<W>(b, S, src, nullptr, lengths, offsets, nullptr, src_row, src_step,
+                                    src_width, lengths_width, offsets_width, 8, 0, 0, 0.0, 1.0);
+            keys.narrow = tgt_width == src_width;
+            const W q = load<W>(tgt, tgt_width, b * tgt_row + t * tgt_step);
+            int64 match = -1;
+            if (keys.n > 0 && !is_nan(q)) {
+                int64 after;
+                if constexpr (PLAIN > 1)
+                    after = keys.template guessed_upper_bound<Key>((Key)q);
+                else
+                    after = keys.upper_bound(q);
+                int64 before = after - 1;
+                bool hit = before >= 0 && keys.at(before) == q;
+                if (hit && (!exact || direction == FORWARD)) {
+                    const int64 first = keys.first_at(after, q);
+                    if (exact) before = first;
+                    else before = first - 1;
+                }
+                if (hit && exact) {
+                    match = before;
+                } else {
+                    bool ahead = false;
+                    const bool behind = direction != FORWARD && before >= 0;
+                    decltype(elapsed(q, q)) since = 0, until = 0;
+                    if (behind) since = elapsed(q, keys.at(before));
+                    if (direction != BACKWARD && after < keys.n) {
+                        const W key = keys.at(after);
+                        ahead = !is_nan(key);
+                        until = elapsed(key, q);
+                    }
+                    if (behind && ahead) ahead = until < since;  // a tie goes backward
+                    if (ahead) {
+                        if (within(until, tolerance)) match = after;
+                    } else if (behind && within(since, tolerance)) {
+                        match = before;
+                    }
+                }
+            }
+            index[item] = (int)match;
+        }
     }
 }

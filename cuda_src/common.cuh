@@ -109,7 +109,7 @@ template <typename T, int N> __device__ __forceinline__ void store_pack(T* p, co
 }
 
 // Asks for a line to be brought to the cache.
-constexpr int LINE = 128;
+constexpr int LINE_BYTES = 128;
 __device__ __forceinline__ void fetch_line(const void* p) {
 #ifdef __CUDA_ARCH__
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));

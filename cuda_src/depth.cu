@@ -385,38 +385,26 @@ __global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4)
 
 // ------------------------------------------------------------------------- images to bits of voxels
 
-// Sets the bits of voxels that a column sees one after another. The words of a group are tested when
-// the next one's numbers are known: they take as long to come.
+// Sets the bits of voxels that a column sees one after another.
 template <typename I> struct Marks {
     unsigned* const bits;
-    I voxels[GROUP];  // of the group before, -1 before there is one
-    unsigned words[GROUP];
+    I last;  // -1 before there is one
 
-    __device__ __forceinline__ Marks(unsigned* bits) : bits(bits) {
-#pragma unroll
-        for (int j = 0; j < GROUP; ++j) {
-            voxels[j] = -1;
-            words[j] = ~0u;
-        }
-    }
+    __device__ __forceinline__ Marks(unsigned* bits) : bits(bits), last(-1) {}
 
     // `marked`: whether a pixel shows a voxel, which only then has a number.
     __device__ __forceinline__ void operator()(const I numbers[GROUP], const bool marked[GROUP]) {
         __builtin_assume(__isGlobal(bits));
-        I before = voxels[GROUP - 1];
+        I voxels[GROUP];
+        unsigned words[GROUP], missing[GROUP], any = 0;
 #pragma unroll
         for (int j = 0; j < GROUP; ++j) {
-            voxels[j] = marked[j] ? numbers[j] : before;
+            voxels[j] = marked[j] ? numbers[j] : last;
             words[j] = ~0u;
             // What the cache holds may be old, which costs no more than an atomic.
-            if (voxels[j] != before) words[j] = bits[word(voxels[j])];
-            before = voxels[j];
+            if (voxels[j] != last) words[j] = bits[word(voxels[j])];
+            last = voxels[j];
         }
-        settle();
-    }
-
-    __device__ __forceinline__ void settle() const {
-        unsigned missing[GROUP], any = 0;
 #pragma unroll
         for (int j = 0; j < GROUP; ++j) any |= missing[j] = ~words[j] & bit(voxels[j]);
         if (!any) return;  // mostly

@@ -103,24 +103,28 @@ __device__ __forceinline__ Anchor<W> anchor_of(const WindowsTable<W, SIZE>& tabl
     return anchor;
 }
 
-// Most windows by index lie in their episode, so their samples are asked for before it is found.
+// Most windows by index lie in their episode, so their samples are asked for before it is found; not
+// where a block writes but parts of windows, or more than the cache keeps for it.
+constexpr int MOST_FETCHED = 1 << 17;  // bytes
+
 template <typename W, int SIZE>
 __device__ __forceinline__ void fetch_windows(const WindowsTable<W, SIZE>& table,
                                               const Stream<W>& stream, const Part<W>& part,
-                                              int64 a0, int anchors) {
+                                              int64 a0, int anchors, int n) {
     const Windows<W>& header = table.header;
     const int64* const deltas = (const int64*)table.at[stream.deltas];
     const int64 from = __ldg(deltas), rows = __ldg(deltas + stream.targets - 1) - from + 1;
-    if (!header.anchors || rows <= 0 || rows > 2 * stream.targets) return;  // rows in between
-    const int64 row_bytes = part.data_step * size_of(part.x);
-    const int lines = (int)(rows * row_bytes / LINE) + 1;
+    const int64 row_bytes = part.data_step * size_of(part.x), bytes = rows * row_bytes;
+    if (rows <= 0 || anchors * rows > 2 * n || row_bytes <= 0 || anchors * bytes > MOST_FETCHED)
+        return;
+    const int lines = (int)(bytes / LINE_BYTES) + 1;
     for (int i = threadIdx.x; i < anchors * lines; i += blockDim.x) {
         const int a = i / lines;
         const int64 row = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8,
                                       a0 + a) + from;
         if (row >= 0 && row + rows <= stream.samples)
             fetch_line((const char*)table.at[part.data] + row * row_bytes +
-                       min((int64)(i - a * lines) * LINE, rows * row_bytes - 1));
+                       min((int64)(i - a * lines) * LINE_BYTES, bytes - 1));
     }
 }
 
@@ -155,7 +159,7 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
         bool* const padding = (bool*)table.at[stream.valid];
         const int64 a0 = row_of_target(begin, T), a1 = row_of_target(begin + n - 1, T);
         if (PLAIN == 2)
-            fetch_windows(table, stream, table.parts[first_part], a0, (int)(a1 - a0) + 1);
+            fetch_windows(table, stream, table.parts[first_part], a0, (int)(a1 - a0) + 1, n);
         for (int i = threadIdx.x; i <= (int)(a1 - a0); i += blockDim.x)
             anchors[i] = anchor_of<PLAIN>(table, stream, a0 + i);
         __syncthreads();
@@ -217,7 +221,7 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
                         if ((int64)k + 1 < T) after = plus(anchor.start, deltas[k + 1]);
                     }
                     int64 index;
-                    ok = locate_part<CLASS, CODE, PLAIN, true>(
+                    ok = locate_part<CLASS, CODE, PLAIN, PLAIN == 8>(
                         stream, part, row, before, q, after, true, row.first * part.data_step,
                         place, index);
                 }

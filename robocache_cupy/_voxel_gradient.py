@@ -152,7 +152,7 @@ def voxelize_backward(
 
     indices, out = Out((B, N, 3), "int32"), Out((*points.shape[:-1], C), result)
     locate = voxel.launch(
-        voxel._indices, (points.dtype,), common | {"out": indices}, B * N, 4, 256
+        voxel._indices, (points.dtype, 0), common | {"out": indices}, B * N, 4, 256
     )._replace(blocks=_blocks(B * N))
     launches, scratch = [locate], [indices]
     counts = None

@@ -191,6 +191,25 @@ def test_many_targets(lib, monkeypatch, dtype, order, keys):
     np.testing.assert_array_equal(got, expected.astype("i4"), strict=True)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
+def test_many_targets_at_the_ends_of_time(lib, monkeypatch, dtype):
+    monkeypatch.setattr(importlib.import_module("robocache_cupy.asof"), "PROCESSORS", 1)
+    src, tgt = np.arange(2000).astype(dtype), np.sort(np.arange(1100) * 2).astype(dtype)
+    limits = np.iinfo("i8")
+    low, high = (limits.min + 1, limits.max) if dtype == "int64" else (-np.inf, np.inf)
+    src[0], src[-1], tgt[0], tgt[-3:] = low, high, low, high
+    expected = np.searchsorted(src, tgt, "right") - 1
+    lost = expected[:0]
+    if dtype == "int64":
+        lost = np.array([5, 1098])
+        tgt[lost] = limits.min  # NaT
+    expected[lost] = -1
+    np.testing.assert_array_equal(match(lib, src, tgt), expected.astype("i4"), strict=True)
+    got = match(lib, src, tgt, tolerance=0)
+    expected[src[expected] != tgt] = -1
+    np.testing.assert_array_equal(got, expected.astype("i4"), strict=True)
+
+
 @pytest.mark.parametrize("times", ["steady", "jitter", "gap", "infinite"])
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
 def test_a_guess_of_the_place_changes_nothing(lib, dtype, times):

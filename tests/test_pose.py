@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
+import robocache_cupy as rc
 from robocache_cupy._core.kernel import Kernel, source
 from robocache_cupy._core.plan import Op
 from robocache_cupy._cpu import DType, row
@@ -676,3 +677,18 @@ def test_every_pair_of_counts_and_lengths():
         quat = quaternions(1, S, seed=S)
         expected = naive_unwrap(quat, [min(max(n, 0), S)])
         assert_same_bits(unwrap_quaternions(quat, lengths=[n]), expected)
+
+
+@pytest.mark.parametrize("clock", ["float32", "float64", "int32", "int64"])
+def test_a_search_from_a_guess_finds_the_same(lib, clock):
+    """Which only calls that leave all at its default have: with validity there is none."""
+    random = rng(6)
+    src = np.cumsum(random.integers(0, 20, (3, 80)), axis=1).astype(clock)
+    tgt = random.uniform(-5, 800, (3, 70)).astype(clock)
+    quat = random.standard_normal((3, 80, 4)).astype("f4")
+    quat /= np.linalg.norm(quat, axis=-1, keepdims=True)
+    given = [lib.array(x) for x in (quat, src, tgt)]
+    unit = {} if clock.startswith("float") else {"time_unit": "s"}
+    got = rc.interpolate_quaternions(*given, **unit)
+    expected = rc.resample_trajectories(*given, rotation="quat_xyzw", return_valid=True, **unit)
+    assert_same_bits(lib.numpy(got), lib.numpy(expected.values))
