@@ -496,7 +496,7 @@ def test_a_key_alone(lib, key):
 @pytest.mark.parametrize("key", ["linear", "quat"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
 def test_long_episodes(lib, key, dtype):
-    """In which a search starts from a guess. Windows are finer than float32 and wider than int32."""
+    """Where a search may start from a guess, of times finer than float32 and wider than int32."""
     random = rng(5)
     offsets, n = np.array([0, 70, 150]), 150
     stamps = clock(dtype, np.cumsum(random.choice([0.04, 0.05, 0.06], n)))
@@ -508,15 +508,15 @@ def test_long_episodes(lib, key, dtype):
     own = {} if key == "linear" else {"rotation": QUAT}
     unit = "ms" if dtype == "int32" else None
     deltas = [-1.3, -0.05, 0, 0.0123, 0.1, 0.5, 9.0]
-    for starts, given in (
+    for starts, by in (
         (stamps[anchors], {"anchors": anchors}),
         (later(stamps[anchors], 0.0071, TICKS.get(dtype)), {"anchor_episode": episodes}),
     ):
-        if "anchors" not in given:
-            given["anchor_times"] = starts
+        if "anchors" not in by:
+            by["anchor_times"] = starts
         options = {name: {key: value} for name, value in own.items()}
         got = windows(lib, {key: data}, offsets, delta_timestamps={key: deltas}, times=stamps,
-                      time_unit=unit, **given, **options)  # fmt: skip
+                      time_unit=unit, **by, **options)  # fmt: skip
         values, is_pad = resampled(
             lib, data, stamps, offsets, episodes, starts, deltas, time_unit=unit, **own
         )
