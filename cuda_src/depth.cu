@@ -182,9 +182,17 @@ __device__ __forceinline__ View<C>* views_of(const Cloud& table) {
     return (View<C>*)(rays + table.images * RAY * (table.width + table.height));
 }
 
+// Blocks on a processor at once: as many as registers allow without spilling.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int CAMERA_BLOCKS = 3;
+#else
+constexpr int CAMERA_BLOCKS = 4;
+#endif
+
 // Makes the views, and clears the bits of all voxels, too: `words` of them.
 template <typename C>
-__global__ void __launch_bounds__(256, 4) camera_rays(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(256, CAMERA_BLOCKS)
+    camera_rays(const __grid_constant__ Cloud table) {
     const int64 stride = (int64)gridDim.x * blockDim.x;
     const int64 thread = (int64)blockIdx.x * blockDim.x + threadIdx.x;
     unsigned* const bits = (unsigned*)table.sorted;
