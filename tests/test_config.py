@@ -536,7 +536,8 @@ def test_the_log_level_of_the_environment_writes_to_stderr():
         r"robocache_cupy DEBUG: planned asof_index of int64 \(2,\), int64 \(1,\) in \d+ us",
         done.stderr,
     )
-    assert re.search(r"DEBUG: compiled asof.asof_index<long long, 8, 0> for numba in \d", done.stderr)
+    kernel = "asof.asof_index<long long, 8, 0>"
+    assert re.search(rf"DEBUG: compiled {kernel} for numba in \d", done.stderr)
     assert done.stdout == ""
 
 
