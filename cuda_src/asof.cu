@@ -15,7 +15,7 @@ enum Direction { BACKWARD, FORWARD, NEAREST };
 //   2. the keys between both come to shared memory, one after another
 //   3. each target between both is searched for among these; another one, in the whole row
 //
-// With a search of the row for each target, 10^6 targets among 10^6 keys take three times as long.
+// With a search of the row for each target, 10^6 targets among 10^6 keys take twice as long.
 constexpr int TILE = 1024;  // targets of a block
 constexpr int NEARBY = 2048;  // keys that are brought
 constexpr int AT_ONCE = 4;  // targets of a thread

@@ -193,6 +193,11 @@ __device__ __forceinline__ Raw<Y, V> narrow_raw(const C* numbers) {
     return raw;
 }
 
+// Of numbers that are not negative. A 64-bit division takes a hundred instructions.
+__device__ __forceinline__ int64 quotient(int64 x, int64 y) {
+    return (x | y) >> 32 ? x / y : (unsigned)x / (unsigned)y;
+}
+
 // Which of the rows that a block moves at once a thread is in, where a row has so many packs. What is
 // divided is small, so that a division of floats is exact.
 struct Rows {

@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(256, CAMERA_BLOCKS)
     for (int64 image = stride - 1 - thread; image < table.images; image += stride)
         views_of<C>(table)[image] = View<C>(table, image, Camera(table, image));
     for (int64 i = thread; i < table.images * each; i += stride) {
-        const int64 image = (unsigned)i / (unsigned)each, at = i - image * each;
+        const int64 image = quotient(i, each), at = i - image * each;
         const Camera camera(table, image);
         const double sign = table.upward ? -1.0 : 1.0;  // of y and z, in a camera that looks along -z
         C* const rays = (C*)table.rays + image * RAY * each;

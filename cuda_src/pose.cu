@@ -29,10 +29,6 @@ __device__ __forceinline__ Quaternion<C> of_four(const Pack<X, 4>& x) {
     return {widen<C>(x.at[0]), widen<C>(x.at[1]), widen<C>(x.at[2]), widen<C>(x.at[3])};
 }
 
-__device__ __forceinline__ int64 quotient(int64 x, int64 y) {
-    return (x | y) >> 32 ? x / y : (unsigned)x / (unsigned)y;  // a fraction of the time
-}
-
 // A pair per thread. Up to four axes of pairs, the last of which runs fastest; an array that is
 // broadcast along one has a step of 0 there.
 template <typename X, typename T, int V>

@@ -229,8 +229,7 @@ template <typename W> struct Row {
 
 // Lanes of a warp that look for one target together. In a round each loads one stamp, and their votes
 // tell between which two the target lies: 500 stamps take a whole warp two rounds, where a thread by
-// itself takes four of three loads and four times as many instructions. That is most of what a call
-// of few targets waits for.
+// itself takes four of three loads and more instructions.
 struct Team {
     int bits, lane;  // of 2^bits lanes
     unsigned mask, part;

@@ -15,9 +15,7 @@ __device__ __forceinline__ void each_voxel(const Cloud& table, const F& f) {
     typedef Coordinate<P> C;
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
-        // A 64-bit division takes as long as all the rest.
-        const int64 b = i >> 31 ? i / table.most : (unsigned)i / (unsigned)table.most;
-        const int64 n = i - b * table.most;
+        const int64 b = quotient(i, table.most), n = i - b * table.most;
         const Lattice<C> lattice(table, b);
         int voxel[3] = {-1, -1, -1};
         bool inside = n < count_of(table, b) && (PLAIN || !masked(table, b, n));
