@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(256, TILED ? TILED_BLOCKS : 1) asof_index(
     int64 S, int64 src_row, int64 src_step, int64 src_width, int64 lengths_width,
     int64 offsets_width, int64 items, int64 T, int64 tgt_row, int64 tgt_step, int64 tgt_width,
     int64 direction, int64 exact, W tolerance) {
+    wait_for_stream();
     typedef typename Count<PLAIN>::type N;
     typedef typename StampOf<W, PLAIN>::type Key;
     if constexpr (TILED) {

@@ -80,6 +80,7 @@ __global__ void __launch_bounds__(256, 3) spans(
     int64 T, int64 tgt_row, int64 tgt_step, int64 tgt_width, int64 tgt_lengths_width, int64 method,
     int64 left, int64 right, int64 fill, int64 from_first, W latency, W src_start, double src_hz,
     double ticks, W tolerance, W nearness, W max_gap, W t_start, double hz) {
+    wait_for_stream();
     __shared__ int a[TILE + 1], b[TILE + 1];
     __shared__ int descends;
     const Targets<W> grid{tgt_times, starts, tgt_row, tgt_step, tgt_width, from_first,
@@ -187,6 +188,7 @@ __global__ void __launch_bounds__(256, 4) collect(
     Y* __restrict__ out, int64 items, int64 S, int64 B, int64 T, int64 D, int64 lengths_width,
     int64 offsets_width, int64 one_row, int64 grad_row, int64 grad_step, int64 share,
     int64 block) {
+    wait_for_stream();
     typedef Computed<X, Y> C;
     __shared__ Run runs[SAMPLES];
     __shared__ int descends;
@@ -373,6 +375,7 @@ __global__ void __launch_bounds__(256, 2) slopes(
     int64 src_step, int64 src_width, int64 lengths_width, int64 offsets_width,
     int64 latencies_width, int64 one_row, int64 method, W latency, W src_start, double src_hz,
     double ticks) {
+    wait_for_stream();
     const int64 count = items * D;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < count;
          i += (int64)gridDim.x * blockDim.x) {
@@ -462,6 +465,7 @@ __global__ void __launch_bounds__(256, 3) window_spans(
     int64 src_width, int64 offsets_width, int64 anchors_width, int64 anchor_times_width,
     int64 episodes_width, int64 latencies_width, int64 method, int64 fill, int64 reflect, W latency,
     double ticks, W tolerance, W nearness, W max_gap) {
+    wait_for_stream();
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items;
          item += (int64)gridDim.x * blockDim.x) {
         const int64 a = row_of_target(item, T), k = item - a * T;
@@ -529,6 +533,7 @@ __global__ void arrange(const int* __restrict__ begins, const int* __restrict__ 
                         const C* __restrict__ weights, const int64* __restrict__ order,
                         int* __restrict__ sorted_begins, int* __restrict__ sorted_ends,
                         C* __restrict__ sorted_weights, int* __restrict__ disorder, int64 items) {
+    wait_for_stream();
     __shared__ int descends;
     const int64 parts = (items + TILE - 1) / TILE;
     for (int64 part = blockIdx.x; part < parts; part += gridDim.x) {

@@ -11,6 +11,22 @@
 typedef long long int64;
 typedef unsigned long long uint64;
 
+// What a kernel does before it touches memory. It may be launched when the blocks of the one before it
+// in the stream end (programmatic dependent launch, Hopper and later), and is then in place when that
+// one's memory is: 0.4 to 0.7 us of each kernel.
+__device__ __forceinline__ void wait_for_stream() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// Lets the next kernel in before this one's blocks end, for one that has much to do before its wait.
+// Never before the own wait: what the next one finds running must be this kernel and no other.
+__device__ __forceinline__ void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // ------------------------------------------------------------------------------------ arithmetic
 
 // The type that is computed with between stored types X and Y: double where one of them holds more

@@ -8,6 +8,7 @@
 // belong to it, the upper ones do not. Clears `moved` of as many points, where it is given.
 template <typename P>
 __global__ void __launch_bounds__(256) crop_points(const __grid_constant__ Cloud table) {
+    wait_for_stream();
     typedef Coordinate<P> C;
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
     unsigned char* const inside = (unsigned char*)table.out;
@@ -59,6 +60,7 @@ __device__ __forceinline__ int64 shuffled(int64 i, int64 n, uint64 seed, int64 c
 // A block lists the marked points of a cloud, in order, and draws some of them at random, none of
 // them twice.
 __global__ void __launch_bounds__(512) draw_points(const __grid_constant__ Cloud table) {
+    wait_for_stream();
     __shared__ int counts[512 + 1];
     const int threads = blockDim.x, t = threadIdx.x;
     for (int64 b = blockIdx.x; b < table.clouds; b += gridDim.x) {

@@ -27,6 +27,7 @@ __device__ __forceinline__ W target_time(const FuseTable<W, SIZE>& table, int64 
 template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
 __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
     fuse(const __grid_constant__ FuseTable<W, SIZE> table) {
+    wait_for_stream();
     typedef typename Only<CODE>::C C;
     __shared__ Place<CLASS, C> places[MOST_TARGETS];
     __shared__ int64 constants[5];
@@ -117,6 +118,7 @@ __global__ void __launch_bounds__(256, blocks_at_once(CLASS, CODE, PLAIN))
 // host, or is but one pass over the rows.
 template <typename W, int SIZE>
 __global__ void overlap(const __grid_constant__ FuseTable<W, SIZE> table) {
+    wait_for_stream();
     __shared__ int64 points;
     const Fuse<W>& header = table.header;
     if (threadIdx.x == 0) points = 0;

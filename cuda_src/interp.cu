@@ -36,6 +36,7 @@ __device__ __forceinline__ double wrapped(double x, double period) {
 __global__ void __launch_bounds__(256) knots(const void* __restrict__ xp, double* __restrict__ out,
                                              int64 items, int64 S, int64 xp_row, int64 xp_step,
                                              int64 xp_type, int64 periodic, double period) {
+    wait_for_stream();
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
         const int64 b = row_of_target(item, S);
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(PLAIN > 1 ? 512 : 256, PLAIN > 1 ? 4 : 1) inte
     int64 T, int64 S, int64 x_row, int64 x_step, int64 x_type, int64 xp_row, int64 xp_step,
     int64 xp_width, int64 fp_row, int64 fp_step, int64 fp_type, int64 left, int64 left_bits,
     int64 right, int64 right_bits, int64 periodic, int64 tile, double period) {
+    wait_for_stream();
     if constexpr (PLAIN > 1) {
         interp_guided<C, PLAIN>((const C*)x, (const C*)xp, (const C*)fp, out, items, T, (int)S,
                                 x_row, xp_row, xp_step, fp_row, fp_step, left,

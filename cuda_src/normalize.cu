@@ -80,6 +80,7 @@ __device__ __forceinline__ void write(const X* __restrict__ x,
 template <typename X, typename Y>
 __global__ void __launch_bounds__(256) affine(const X* x, const Computed<X, Y>* __restrict__ table,
                                               Y* out, int64 items, int64 period, int64 aligned) {
+    wait_for_stream();
     constexpr int size = sizeof(X) > sizeof(Y) ? sizeof(X) : sizeof(Y);
     constexpr int V = size > 2 ? 16 / size : 8;
     const int64 packed = aligned ? items / V * V : 0;

@@ -47,6 +47,7 @@ __global__ void __launch_bounds__(1024) first_point(
     int64* __restrict__ indices, uint64* __restrict__ exchange, int64 clouds, int64 N,
     int64 points_batch, int64 points_row, int64 lengths_width, int64 mask_row, int64 mask_step,
     int64 samples, int64 rule, int64 starts_width, int64 start, int64 words) {
+    wait_for_stream();
     typedef Computed<X, X> C;
     constexpr uint64 NONE = ~0ull;
     __shared__ double sums[3][LANES];
@@ -202,6 +203,7 @@ __global__ void __launch_bounds__(512, ROWS > 8 ? 1 : sizeof(X) > 4 ? 1 : 2) far
     uint64* exchange, int64 clouds, int64 N, int64 points_batch, int64 points_row,
     int64 lengths_width, int64 mask_row, int64 mask_step, int64 samples, int64 blocks,
     double radius) {
+    wait_for_stream();
     typedef Computed<X, X> C;
     typedef Distance<C> D;
     typedef typename D::Bits Bits;
@@ -392,6 +394,7 @@ __global__ void __launch_bounds__(256) gather_points(
     const X* __restrict__ points, const int64* __restrict__ indices, X* __restrict__ out,
     int64 items, int64 points_batch, int64 points_row, int64 samples, int64 repeat,
     int64 width) {
+    wait_for_stream();
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
         const int64 b = item / samples, k = item - b * samples;

@@ -39,6 +39,7 @@ __global__ void __launch_bounds__(256)
           int64 q1_step2, int64 q1_step3, int64 t_step0, int64 t_step1, int64 t_step2,
           int64 t_step3, int64 out_step0, int64 out_step1, int64 out_step2, int64 out_step3,
           int64 kind, int64 flags, double t_all) {
+    wait_for_stream();
     typedef Computed<X, X> C;
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += stride) {
@@ -74,6 +75,7 @@ template <typename X, int V>
 __global__ void __launch_bounds__(256)
     unwrap(const X* quat, const void* __restrict__ lengths, X* out, int64 B, int64 S,
            int64 row_step, int64 step, int64 out_row, int64 out_step, int64 lengths_width) {
+    wait_for_stream();
     typedef Computed<X, X> C;
     __shared__ int odd[256];
     const int me = threadIdx.x, threads = blockDim.x;

@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(FEW ? 128 : 256,
     int64 right_bits, int64 nan_bits, int64 fill, int64 fill_bits, int64 from_first, int64 tile,
     W latency, W src_start, double src_hz, double ticks, W tolerance, W nearness, W max_gap,
     W t_start, double hz) {
+    wait_for_stream();
     typedef Computed<X, Y> C;
     typedef typename Count<PLAIN>::type N;
     typedef typename StampOf<W, PLAIN>::type Stamp;
@@ -166,6 +167,7 @@ __global__ void argsort(const void* src_times, int64* order, const void* lengths
                         int64 src_step, int64 src_width, int64 lengths_width, int64 offsets_width,
                         int64 latencies_width, int64 B, W latency, W src_start, double src_hz,
                         double ticks) {
+    wait_for_stream();
     for (int64 b = blockIdx.x; b < B; b += gridDim.x) {
         const Row<W> row = row_of(b, S, src_times, (const int64*)nullptr, lengths, offsets,
                                   latencies, src_row, src_step, src_width, lengths_width,
@@ -199,6 +201,7 @@ __global__ void survey(const void* src_times, const int64* order, const void* le
                        int64 offsets_width, int64 latencies_width, int64 B, int64 check,
                        int64 from_first, W latency, W src_start, double src_hz, double ticks,
                        W t_start, double hz) {
+    wait_for_stream();
     constexpr int64 none = (int64)(~0ull >> 1);
     __shared__ int64 disorder, points;
     if (threadIdx.x == 0) {

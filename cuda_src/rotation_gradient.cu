@@ -240,6 +240,7 @@ __device__ __forceinline__ Quaternion<C> rotation_write_back(int kind, int64 row
 // made the largest before each run, and each writes its run.
 __global__ void __launch_bounds__(256) order(const int* __restrict__ index, int* __restrict__ first,
                                              int* __restrict__ disorder, int64 T, int64 B) {
+    wait_for_stream();
     __shared__ int most[256];
     __shared__ int falls;
     const int me = threadIdx.x, threads = blockDim.x;
@@ -281,6 +282,7 @@ __global__ void __launch_bounds__(256, 1) turn_back(
     const void* __restrict__ offsets, Computed<X, Y>* __restrict__ pairs, int64 items, int64 T,
     int64 D, int64 data_row, int64 data_step, int64 offsets_width, int64 one_row, int64 kind,
     int64 rotation_row, int64 flags, int64 column, int64 width, int64 groups, int64 stride) {
+    wait_for_stream();
     typedef Computed<X, Y> C;
     const int64 all = (int64)gridDim.x * blockDim.x, gap = kind == MATRIX ? rotation_row - 3 : 0;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += all) {
@@ -348,6 +350,7 @@ __global__ void __launch_bounds__(256, 4) collect_pairs(
     const C* __restrict__ weight, const int* __restrict__ disorder,
     const void* __restrict__ offsets, Z* __restrict__ out, int64 items, int64 S, int64 B, int64 T,
     int64 D, int64 offsets_width, int64 one_row) {
+    wait_for_stream();
     const int64 all = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += all) {
         const int64 place = item / D, d = item - place * D;
@@ -404,6 +407,7 @@ __global__ void __launch_bounds__(256, 1)
     slerp_back(const X* __restrict__ grad, const X* __restrict__ q0, const X* __restrict__ q1,
                const T* __restrict__ t, X* __restrict__ by_q0, X* __restrict__ by_q1,
                T* __restrict__ by_t, int64 items, int64 kind, int64 flags, double t_all) {
+    wait_for_stream();
     typedef Computed<X, X> C;
     const int64 all = (int64)gridDim.x * blockDim.x;
     for (int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += all) {

@@ -58,6 +58,7 @@ template <typename T> __device__ __forceinline__ T* array(const void* p, int64 o
 // BOUNDED: the voxel's number in the grid; else 21 bits for each axis. The first digit is counted.
 template <typename P, typename K, int BOUNDED>
 __global__ void __launch_bounds__(THREADS, 3) point_keys(const __grid_constant__ Cloud table) {
+    wait_for_stream();
     typedef Coordinate<P> C;
     __shared__ int counts[MOST_DIGITS];
     const int digits = 1 << table.bits;
@@ -120,6 +121,7 @@ __device__ __forceinline__ int64 points_of(const Sparse& table, int64 b) {
 
 template <typename K>
 __global__ void __launch_bounds__(THREADS, 4) count_digits(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     __shared__ int counts[MOST_DIGITS];
     const int digits = (int)table.digits, shift = (int)table.shift;
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
@@ -140,6 +142,7 @@ __global__ void __launch_bounds__(THREADS, 4) count_digits(const __grid_constant
 
 // What the chunks of a cloud have of a digit, to what the chunks before have of it; and its total.
 __global__ void __launch_bounds__(THREADS, 4) scan_bins(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int chunks = (int)table.chunks;
     const Share share(chunks);
     for (int64 block = blockIdx.x; block < table.clouds * table.digits; block += gridDim.x) {
@@ -160,6 +163,7 @@ __global__ void __launch_bounds__(THREADS, 4) scan_bins(const __grid_constant__ 
 // before a point with the same digit are counted, and equal keys keep their order.
 template <typename K>
 __global__ void __launch_bounds__(THREADS, 4) scatter_points(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     constexpr int AT_ONCE = 256, GROUPS = AT_ONCE / 32;
     __shared__ unsigned masks[GROUPS][MOST_DIGITS];
     __shared__ int cursor[MOST_DIGITS];
@@ -238,6 +242,7 @@ __device__ __forceinline__ bool is_head(const Sparse& table, int64 b, int64 j, i
 
 template <typename K>
 __global__ void __launch_bounds__(THREADS, 4) count_heads(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     for (int64 block = blockIdx.x; block < table.clouds * table.chunks; block += gridDim.x) {
         const int64 b = block / table.chunks, c = block - b * table.chunks;
         const int64 count = points_of(table, b), begin = c * table.chunk, rest = count - begin;
@@ -254,6 +259,7 @@ __global__ void __launch_bounds__(THREADS, 4) count_heads(const __grid_constant_
 // by_point `ranks` for each head.
 template <typename K>
 __global__ void __launch_bounds__(THREADS, 4) rank_heads(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     EACH_CHUNK {
         const int64 count = rest + begin, cloud = b * table.most;
         const Share share((int)(rest < table.chunk ? rest : table.chunk));
@@ -285,6 +291,7 @@ __global__ void __launch_bounds__(THREADS, 4) rank_heads(const __grid_constant__
 // Where the rows of each cloud begin, and their number: by the numbers of voxels, or `capacity`
 // for each cloud.
 __global__ void __launch_bounds__(THREADS, 4) lay_out(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     if (blockIdx.x != 0) return;
     const int* const voxels = array<const int>(table.totals);
     int* const offsets = array<int>(table.offsets);
@@ -304,6 +311,7 @@ __global__ void __launch_bounds__(THREADS, 4) lay_out(const __grid_constant__ Sp
 
 template <typename K>
 __global__ void __launch_bounds__(THREADS, 4) emit(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 points = table.clouds * table.most, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < points; i += stride) {
         const int64 b = (unsigned)i / (unsigned)table.most, cloud = b * table.most, j = i - cloud;
@@ -348,6 +356,7 @@ __global__ void __launch_bounds__(THREADS, 4) emit(const __grid_constant__ Spars
 
 // Rows that no voxel takes.
 __global__ void __launch_bounds__(THREADS, 4) pad_rows(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 r = (int64)blockIdx.x * blockDim.x + threadIdx.x; r < table.rows; r += stride) {
         const int64 b = (unsigned)r / (unsigned)table.capacity;
@@ -367,6 +376,7 @@ __global__ void __launch_bounds__(THREADS, 4) pad_rows(const __grid_constant__ S
 // The features of the first points of each row, of `slots` of them; what is left is filled.
 template <typename U>
 __global__ void __launch_bounds__(THREADS, 4) gather_rows(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 each = table.slots * table.channels, stride = (int64)gridDim.x * blockDim.x;
     const U fill = of_bits<U>(table.one);
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < table.rows * each;
@@ -387,6 +397,7 @@ __global__ void __launch_bounds__(THREADS, 4) gather_rows(const __grid_constant_
 // The centres of voxels; not a number for a row without one.
 template <typename P>
 __global__ void __launch_bounds__(THREADS, 4) row_centers(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 stride = (int64)gridDim.x * blockDim.x;
     for (int64 r = (int64)blockIdx.x * blockDim.x + threadIdx.x; r < table.rows; r += stride) {
         P* const out = array<P>(table.out, 3 * r);
@@ -449,6 +460,7 @@ __device__ __forceinline__ void each_run(const Sparse& table, const Take& take, 
 }
 
 __global__ void __launch_bounds__(THREADS, 4) clear_sums(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += stride) {
         array<uint64>(table.sums)[i] = 0;
@@ -458,6 +470,7 @@ __global__ void __launch_bounds__(THREADS, 4) clear_sums(const __grid_constant__
 
 template <typename X>
 __global__ void __launch_bounds__(THREADS, 4) largest_terms(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     int largest = ZEROS;
     each_run<X>(
         table,
@@ -473,6 +486,7 @@ __global__ void __launch_bounds__(THREADS, 4) largest_terms(const __grid_constan
 
 template <typename X>
 __global__ void __launch_bounds__(THREADS, 4) add_terms(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     uint64 sum = 0;
     each_run<X>(
         table,
@@ -490,6 +504,7 @@ __global__ void __launch_bounds__(THREADS, 4) add_terms(const __grid_constant__ 
 
 template <typename O>
 __global__ void __launch_bounds__(THREADS, 4) write_sums(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += stride) {
         const int count = array<const int>(table.counts)[i / table.channels];
@@ -513,6 +528,7 @@ __global__ void __launch_bounds__(THREADS, 4) write_sums(const __grid_constant__
 // Of the smallest number the greatest key, where the minimum is asked for; NaN is greatest.
 template <typename X>
 __global__ void __launch_bounds__(THREADS, 4) find_extremes(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     typedef typename Ordered<X>::Key Key;
     const Key flip = table.kind ? ~(Key)0 : 0;
     Key most = 0;
@@ -530,6 +546,7 @@ __global__ void __launch_bounds__(THREADS, 4) find_extremes(const __grid_constan
 
 template <typename X>
 __global__ void __launch_bounds__(THREADS, 4) write_extremes(const __grid_constant__ Sparse table) {
+    wait_for_stream();
     typedef typename Ordered<X>::Key Key;
     const Key flip = table.kind ? ~(Key)0 : 0;
     const int64 all = table.rows * table.channels, stride = (int64)gridDim.x * blockDim.x;

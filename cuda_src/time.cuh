@@ -135,8 +135,8 @@ template <typename W> struct Row {
             const T first = __ldg(t), last = __ldg(t + len - 1);
             if (!is_nan(first) && first <= q && q < last) {
                 const float place = __fdividef((float)elapsed(q, first), (float)elapsed(last, first)) *
-                                    (float)(len - 1);  // NaN between infinities
-                const int here = place >= 1 ? place < len - 2 ? (int)place : len - 2 : 0;
+                                    (float)(len - 1);  // NaN between infinities: at 0
+                const int here = min(max(__float2int_rz(place), 0), len - 2);
                 const int reach = 1 << (15 - __clz(len) / 2);  // about the square root
                 const int from = max(here - reach, 0), to = min(here + 1 + reach, len - 1);
                 const T a = __ldg(t + from), b = __ldg(t + here), c = __ldg(t + here + 1),

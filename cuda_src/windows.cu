@@ -139,6 +139,7 @@ __device__ __forceinline__ void fetch_windows(const WindowsTable<W, SIZE>& table
 template <typename W, int SIZE, int LEVEL, int CLASS, int CODE, int PLAIN>
 __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
     windows(const __grid_constant__ WindowsTable<W, SIZE> table) {
+    wait_for_stream();
     typedef typename Only<CODE>::C C;
     __shared__ Place<CLASS, C> places[most_windows(CLASS)];
     __shared__ Anchor<W> anchors[most_windows(CLASS)];

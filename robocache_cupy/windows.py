@@ -223,6 +223,9 @@ def _sample_windows(
         template = specialisation(part, table, plain, (*_BY_INDEX, *_BY_TIME))
         at_once = max(1, blocks_at_once(*template[2:]) - (template[-1] != 2))  # see windows.cu
         tile = 128 if template[2] == EVERYTHING else 256  # see windows.cu
+        # In small blocks, which wait for one another less: 13.9 us where it took 14.9, and 23.7
+        # where it took 25.3; by index also with more of them, as there is less to look for.
+        at_once *= 4 if plain == 2 else 2
         header["blocks"] = share_blocks(table, part, items, at_once, tile)
         columns = sum(c.width * c.groups for x in part for c in x.columns)
         launches.append(
@@ -234,7 +237,7 @@ def _sample_windows(
                 items=sum(items),
                 weight=max(1, columns // len(part)),
                 blocks=max(1, min(header["blocks"], 2**30)),
-                threads=256,
+                threads=128,
             )
         )
         first = end

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from . import fast
+from . import driver, fast
 from .array import Meta, import_cupy
 from .log import compiling
 
@@ -361,14 +361,12 @@ def _host_launcher(launches: Sequence[Launch], slots: Slots) -> Launcher:
 class _Packed(NamedTuple):
     """A launch ready to go: all but addresses and late values stands in its buffer."""
 
-    handle: int
-    blocks: int
-    threads: int
+    config: driver.Config
+    told: tuple[Any, ...]  # what the driver's launch takes, the config first
     pack: Callable[..., None]
     order: Callable[[Sequence[int]], tuple[int, ...]]
     late: list[tuple[int, Callable[..., None], Value]]
     buffer: Any
-    extra: int  # the address of what tells the driver of it
     function: Any  # kept alive
 
 
@@ -402,15 +400,14 @@ def _pack(launch: Launch, slots: Slots, device: int) -> _Packed:
     count = layout.size - 48
     size = base + count
     layout.pack_into(buffer, 0, *fixed, count, _BUFFER_POINTER, base, _BUFFER_SIZE, size, 0)
+    config = driver.config(launch.blocks, launch.threads, device)
     return _Packed(
-        handle,
-        launch.blocks,
-        launch.threads,
+        config,
+        (config, handle, None, size + 8),
         _packer(given),
         operator.itemgetter(*[slots[id(x)] for x in arrays[:given]]),
         late,
         buffer,
-        size + 8,
         function,
     )
 
@@ -446,7 +443,7 @@ def _packer(count: int) -> Callable[..., None]:
 
 
 def _device_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> Launcher:
-    driver_launch = fast.cupy_launch()
+    driver_launch = driver.launch()
     if driver_launch is None:
         return _public_launcher(launches, slots, device)
     local = threading.local()  # the driver's launch releases the GIL: each thread packs its own
@@ -462,19 +459,21 @@ def _device_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> L
         except AttributeError:
             packed = bind()
         made_of = made = None  # launches mostly share what they make of the call's numbers
-        for handle, blocks, threads, pack, order, late, buffer, extra, _ in packed:
+        for config, told, pack, order, late, buffer, _ in packed:
             pack(buffer, 0, *order(addresses))
             for offset, pack_value, value in late:
                 if value is not made_of:
                     made_of, made = value, value.of(values)
                 pack_value(buffer, offset, made)
-            driver_launch(handle, blocks, 1, 1, threads, 1, 1, 0, stream, 0, extra)
+            config.stream = stream
+            if status := driver_launch(*told):
+                raise import_cupy().cuda.driver.CUDADriverError(status)
 
     return run
 
 
 def _public_launcher(launches: Sequence[Launch], slots: Slots, device: int) -> Launcher:
-    """The same through `RawKernel.__call__`, for a CuPy without the driver's launch."""
+    """The same through `RawKernel.__call__`, where the driver's launch is not found."""
     cuda = import_cupy().cuda
 
     def run(addresses: Sequence[int], values: Sequence[Any], stream: int) -> None:
