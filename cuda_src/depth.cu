@@ -2,7 +2,6 @@
 // same name in robocache_cupy/_cpu/depth.py; the struct's fields are those of _core/table.py.
 
 #include "cloud.cuh"
-#include "warp.cuh"
 
 // A pixel (u, v) of depth z is seen along the ray R * ((u - cx) / fx, (v - cy) / fy, 1): the sum of
 // a part of its column and one of its row. Both are made once for each camera, so that a pixel
@@ -358,55 +357,37 @@ __device__ __forceinline__ void each_pixels(const Cloud& table, const F& f, cons
     }
 }
 
-// Stores the points of a column; of 32 columns side by side a warp does together: 75 us where it took
-// 89.
+// Stores the points of a column.
 template <typename C> struct Points {
     C* out;
     int64 step;
     const Position<C> at;
     const Column<C>& column;
-    C* stage;  // of the warp, or null
 
     __device__ __forceinline__ void operator()(int rest, const C z[GROUP]) {
-        C points[GROUP][3];
 #pragma unroll
         for (int j = 0; j < GROUP; ++j) {
-            column.point(z[j], j, at.position, points[j]);
+            if (j >= rest) break;
+            C* const p = out + j * step;
+            C point[3];
+            column.point(z[j], j, at.position, point);
 #pragma unroll
-            for (int k = 0; k < 3; ++k)
-                points[j][k] = z[j] == z[j] ? points[j][k] : not_a_number<C>();
+            for (int k = 0; k < 3; ++k) p[k] = z[j] == z[j] ? point[k] : not_a_number<C>();
         }
-        if constexpr (sizeof(C) == 4 && WARP == 32) {
-            if (stage != nullptr) {
-                store_points<GROUP>(out, step, rest, points, stage);
-                out += GROUP * step;
-                return;
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < GROUP; ++j)
-#pragma unroll
-            for (int k = 0; k < 3; ++k)
-                if (j < rest) out[j * step + k] = points[j][k];
         out += GROUP * step;
     }
     __device__ __forceinline__ void finish() {}
 };
 
 template <typename D>
-__global__ void __launch_bounds__(TILE, sizeof(D) == 8 ? 2 : 4)
+__global__ void __launch_bounds__(128, sizeof(D) == 8 ? 2 : 4)
     depth_points(const __grid_constant__ Cloud table) {
     wait_for_stream();
     typedef Coordinate<D> C;
-    __shared__ alignas(16) C stages[sizeof(C) == 4 ? TILE / WARP * GROUP * STAGED : 1];
     const int64 width = table.width, height = table.height;
-    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-    const bool packed = blockDim.x == TILE && width % 4 == 0 && (uint64)table.out % 16 == 0;
     const auto put = [&](const View<C>& view, const Tile<C>& tile, int u, const Column<C>& column) {
         C* const out = (C*)table.out + ((tile.image * height + tile.top) * width + u) * 3;
-        const bool whole = packed && tile.left + (warp + 1) * WARP <= width;
-        return Points<C>{whole ? out - 3 * lane : out, width * 3, Position<C>(view), column,
-                         whole ? stages + warp * GROUP * STAGED : nullptr};
+        return Points<C>{out, width * 3, Position<C>(view), column};
     };
     if (table.along_ray) each_pixels<D, 0>(table, put);
     else each_pixels<D, 1>(table, put);

@@ -33,21 +33,10 @@ __device__ __forceinline__ void each_voxel(const Cloud& table, const F& f) {
 template <typename P, int PLAIN>
 __global__ void __launch_bounds__(256) voxel_indices(const __grid_constant__ Cloud table) {
     wait_for_stream();
-    __shared__ alignas(16) int stages[256 / WARP * STAGED];
     int* const out = (int*)table.out;
-    int* const stage = stages + (int)threadIdx.x / WARP * STAGED;
-    const int64 points = table.clouds * table.most, lane = (int)threadIdx.x % WARP;
-    const bool packed = WARP == 32 && (uint64)out % 16 == 0;
     each_voxel<P, PLAIN>(table, [&](int64 i, int64, const auto&, const int voxel[3], bool inside) {
-        int shown[1][3];
 #pragma unroll
-        for (int k = 0; k < 3; ++k) shown[0][k] = inside ? voxel[k] : -1;
-        if (packed && i - lane + WARP <= points) {
-            store_points<1>(out + 3 * (i - lane), 0, 1, shown, stage);
-        } else {
-#pragma unroll
-            for (int k = 0; k < 3; ++k) out[3 * i + k] = shown[0][k];
-        }
+        for (int k = 0; k < 3; ++k) out[3 * i + k] = inside ? voxel[k] : -1;
     });
 }
 
@@ -87,13 +76,25 @@ __global__ void __launch_bounds__(256) clear_voxels(const __grid_constant__ Clou
 template <typename P, typename U, int COUNT, int PLAIN>
 __global__ void __launch_bounds__(256) scatter_points(const __grid_constant__ Cloud table) {
     const U one = (U)table.one;
-    each_voxel<P, PLAIN>(table, [&](int64, int64 b, const auto& lattice, const int voxel[3],
+    each_voxel<P, PLAIN>(table, [&](int64 i, int64 b, const auto& lattice, const int voxel[3],
                                     bool inside) {
         wait_for_stream();  // for clear_voxels, which has waited for the points
-        if (!inside) return;
-        U* const at = (U*)table.out + b * table.out_batch + lattice.template linear<int>(voxel);
-        if constexpr (COUNT) atomicAdd(at, one);
-        else *at = one;
+        if constexpr (COUNT) {
+            // Padding is many points in one voxel, where atomics would queue up: one for a warp. The
+            // number of a voxel among all fits, as the result is small.
+            const int lane = (int)threadIdx.x % WARP;
+            const unsigned number = inside ? (unsigned)(b * table.out_batch) +
+                                                 (unsigned)lattice.template linear<int>(voxel)
+                                           : ~0u;
+            const bool whole = i - lane + WARP <= table.clouds * table.most;
+            if (whole && same_in_warp(number)) {
+                if (inside && lane == 0) atomicAdd((U*)table.out + number, WARP * one);
+            } else if (inside) {
+                atomicAdd((U*)table.out + number, one);
+            }
+        } else if (inside) {
+            ((U*)table.out)[b * table.out_batch + lattice.template linear<int>(voxel)] = one;
+        }
     });
 }
 

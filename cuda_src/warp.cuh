@@ -7,6 +7,9 @@
 constexpr int WARP = 32;
 
 __device__ __forceinline__ unsigned votes(bool yes) { return __ballot_sync(0xffffffff, yes); }
+__device__ __forceinline__ bool same_in_warp(unsigned x) {
+    return __all_sync(0xffffffff, x == __shfl_sync(0xffffffff, x, 0));
+}
 
 template <typename T> __device__ __forceinline__ T max_of_warp(T x) {  // int and unsigned
 #if __CUDA_ARCH__ >= 800
@@ -20,6 +23,7 @@ template <typename T> __device__ __forceinline__ T max_of_warp(T x) {  // int an
 constexpr int WARP = 1;
 
 inline unsigned votes(bool yes) { return yes; }
+inline bool same_in_warp(unsigned) { return true; }
 template <typename T> T max_of_warp(T x) { return x; }
 #endif
 
@@ -30,27 +34,3 @@ template <> __device__ __forceinline__ int64 max_of_warp<int64>(int64 x) {
 }
 
 __device__ __forceinline__ unsigned min_of_warp(unsigned x) { return ~max_of_warp(~x); }
-
-// Rows of points, a lane each, whose three numbers of 4 bytes lie side by side in memory from `out` on:
-// stored one by one they would write each sector in three parts. `out` and its rows begin at multiples
-// of 16 bytes, and `stage` is shared memory of the warp's own, of STAGED numbers for each row.
-constexpr int STAGED = 3 * WARP;
-
-template <int ROWS, typename T>
-__device__ __forceinline__ void store_points(T* out, int64 step, int rows, const T points[ROWS][3],
-                                             T* stage) {
-    static_assert(sizeof(T) == 4);
-    constexpr int PACKS = STAGED / 4;
-    const int lane = (int)threadIdx.x % WARP;
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-        for (int k = 0; k < 3; ++k) stage[r * STAGED + lane * 3 + k] = points[r][k];
-    __syncwarp();
-#pragma unroll
-    for (int i = lane; i < ROWS * PACKS; i += WARP) {
-        const int r = i / PACKS, pack = i - r * PACKS;
-        if (r < rows) store_raw<T, 4>(out + r * step + pack * 4, ((const Raw<T, 4>*)stage)[i]);
-    }
-    __syncwarp();
-}

@@ -374,6 +374,11 @@ def _names(keys: tuple[str, ...], clocks: int, episodes: int) -> tuple[str, ...]
     )
 
 
+@cached
+def _pads(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([f"{name}_is_pad" for name in names])
+
+
 def sample_windows(
     data: Any,
     episode_offsets: Any,
@@ -484,9 +489,10 @@ def sample_windows(
     if delta_timestamps is not None and (fps is None) == (times is None):
         raise ValueError("delta_timestamps needs either fps or times")
     label = "delta_timestamps" if delta_indices is None else "delta_indices"
-    if single and isinstance(given, Mapping):
+    by_key = isinstance(given, Mapping)
+    if single and by_key:
         raise TypeError(f"{label} is {given!r}, expected a list, for data is a single array")
-    if isinstance(given, Mapping) and not set(given) <= set(names):
+    if by_key and not set(given) <= set(names):
         raise ValueError(f"{', '.join(set(given) - set(names))} has deltas, but is not in data")
 
     keys: list[_Key] = []
@@ -496,15 +502,16 @@ def sample_windows(
         and not isinstance(pad, Mapping)
     )  # fmt: skip
     default = tolerance is None and max_gap is None and type(latency) is float and latency == 0
-    for name in names:
-        deltas = given.get(name) if isinstance(given, Mapping) else given
-        if deltas is not None:
-            deltas = _listed(label, name, deltas)
-            if f"{name}_is_pad" in streams:
-                raise ValueError(f"data has {name}_is_pad, which is what the padding of {name!r} "
-                                 "is called")  # fmt: skip
+    called_pads = _pads(names)
+    for name, padding in zip(names, called_pads, strict=True):
+        if by_key or not keys:
+            deltas = given.get(name) if by_key else given
+            if deltas is not None:
+                deltas = _listed(label, name, deltas)
+        if deltas is not None and padding in streams:
+            raise ValueError(f"data has {padding}, which is what the padding of {name!r} is called")
         if plain:
-            keys.append(_Key(deltas, pad=pad))
+            keys.append(_Key(deltas, pad=pad) if by_key or not keys else keys[0])
         else:
             keys.append(
                 _Key(
@@ -549,10 +556,10 @@ def sample_windows(
         return Windows(*result)
     parts = iter(result if isinstance(result, tuple) else (result,))
     batch = {}
-    for name, key in zip(names, keys, strict=True):
+    for name, padding, key in zip(names, called_pads, keys, strict=True):
         batch[name] = next(parts)
         if key.deltas is not None:
-            batch[f"{name}_is_pad"] = next(parts)
+            batch[padding] = next(parts)
     return batch
 
 

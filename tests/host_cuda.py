@@ -46,7 +46,8 @@ template <typename T> static T atomicAdd(T* p, T x) { T old = *p; *p = old + x; 
 template <typename T> static T atomicOr(T* p, T x) { T old = *p; *p = old | x; return old; }
 static inline float __fdividef(float x, float y) { return x / y; }
 static inline int __float2int_rz(float x) {
-    return x != x ? 0 : x >= 2147483648.0f ? 2147483647 : x < -2147483648.0f ? -2147483647 - 1 : (int)x;
+    const float limit = 2147483648.0f;
+    return x != x ? 0 : x >= limit ? 2147483647 : x < -limit ? -2147483647 - 1 : (int)x;
 }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }

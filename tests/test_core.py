@@ -1,5 +1,6 @@
 """The mechanism that every op shares, with `resample_trajectories` as the op."""
 
+import ctypes
 import inspect
 import os
 import pickle
@@ -8,13 +9,14 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import robocache_cupy as rc
-from robocache_cupy._core import array, fast, kernel, plan
+from robocache_cupy._core import array, driver, fast, kernel, plan
 from robocache_cupy._core.kernel import Kernel
 from robocache_cupy._core.plan import Op
 
@@ -970,11 +972,6 @@ def test_private_names_exist_in_the_installed_torch():
     assert callable(guards._empty_strided_cuda)
 
 
-def test_private_names_exist_in_the_installed_cupy():
-    optional("cupy")
-    assert fast.cupy_launch() is not None
-
-
 class FakeTorch:
     """As much of torch as the stream of a device takes."""
 
@@ -1005,12 +1002,38 @@ def test_allocation_on_the_cpu(dtype):
     )  # fmt: skip
 
 
-def test_launch_without_the_private_call(monkeypatch):
-    optional("cupy")
-    from cupy.cuda import driver
+def test_the_structs_of_a_launch_are_laid_out_as_in_cuda_h():
+    attribute, config = driver._Attribute, driver.Config
+    assert (ctypes.sizeof(attribute), attribute.value.offset) == (72, 8)
+    assert (ctypes.sizeof(config), config.stream.offset, config.attributes.offset) == (56, 32, 40)
+    assert config.attributes_count.offset == 48
 
-    monkeypatch.delattr(driver, "launchKernel")
-    assert fast.cupy_launch() is None
+
+@pytest.mark.parametrize("library", [OSError(), SimpleNamespace()])  # no driver, or an old one
+def test_without_the_drivers_launch(monkeypatch, library):
+    def load(name):
+        if isinstance(library, OSError):
+            raise library
+        return library
+
+    monkeypatch.setattr(driver.ctypes, "CDLL", load)
+    assert driver.launch.__wrapped__() is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "version", "early"),
+    [("90", 13000, True), ("120", 12030, True), ("90", 12020, False), ("86", 13000, False)],
+)
+def test_where_kernels_are_launched_early(monkeypatch, capability, version, early):
+    runtime = SimpleNamespace(driverGetVersion=lambda: version)
+    device = lambda number: SimpleNamespace(compute_capability=capability)  # noqa: E731
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=device, runtime=runtime))
+    monkeypatch.setattr(driver, "import_cupy", lambda: cupy)
+    assert driver._launches_early.__wrapped__(0) == early
+    monkeypatch.setattr(driver, "_launches_early", driver._launches_early.__wrapped__)
+    config = driver.config(7, 128, 0)
+    assert ([*config.grid], [*config.block]) == ([7, 1, 1], [128, 1, 1])
+    assert (bool(config.attributes), config.attributes_count) == (early, early)
 
 
 # -------------------------------------------------------------------------------------------- torch
@@ -1494,7 +1517,7 @@ def test_the_public_launcher_gives_the_same(gpu, op, monkeypatch):
     options = {"latency": 0.013, "fill_value": -1, "assume_sorted": False, "return_valid": True}
     quick = [bits(gpu.numpy(x)) for x in rc.resample_trajectories(*given, **options)]
     op.cache.clear()
-    monkeypatch.setattr(fast, "cupy_launch", lambda: None)
+    monkeypatch.setattr(driver, "launch", lambda: None)
     public = rc.resample_trajectories(*given, **options)
     warm = rc.resample_trajectories(*given, **{**options, "latency": 0.013})
     assert [bits(gpu.numpy(x)) for x in public] == quick
@@ -1504,7 +1527,7 @@ def test_the_public_launcher_gives_the_same(gpu, op, monkeypatch):
 
 
 def test_the_public_launcher_uses_the_callers_stream(torch_gpu, op, monkeypatch):
-    monkeypatch.setattr(fast, "cupy_launch", lambda: None)
+    monkeypatch.setattr(driver, "launch", lambda: None)
     check_side_stream(torch_gpu, waits=True)  # CuPy's way of taking in a stream may
 
 
@@ -1540,7 +1563,7 @@ def check_side_stream(gpu: Gpu, *, waits: bool = False) -> None:
     fresh = gpu.array(arrays[0] + 1)
     spin(torch.cuda.current_stream().cuda_stream)  # compiles
     expected = rc.resample_trajectories(arrays[0] + 1, *arrays[1:])
-    rc.resample_trajectories(*given)
+    rc.resample_trajectories(*given) * 2  # loads the kernels of both, for which CUDA may wait
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         rc.resample_trajectories(*given)  # the allocator has memory for this stream from here on
@@ -1558,6 +1581,36 @@ def check_side_stream(gpu: Gpu, *, waits: bool = False) -> None:
 
 def test_torch_side_stream(torch_gpu):
     check_side_stream(torch_gpu)
+
+
+def test_kernels_wait_for_the_one_before_them(torch_gpu):
+    """Each is launched while the one before it runs, on the memory of its result."""
+    import torch
+
+    rows, samples = 64, 2000
+    stamps = np.tile(np.arange(samples, dtype="f4"), (rows, 1))
+    times = stamps + np.float32(0.5)
+    data = np.random.default_rng(0).normal(size=(rows, samples, 8)).astype("f4")
+    expected = data
+    for _ in range(40):
+        expected = rc.resample_trajectories(expected, stamps, times)
+    x, s, t = map(torch_gpu.array, (data, stamps, times))
+    buffers = [torch.empty_like(x) for _ in range(2)]
+
+    def run():
+        buffers[1].copy_(x)
+        for i in range(40):
+            rc.resample_trajectories(buffers[(i + 1) % 2], s, t, out=buffers[i % 2])
+
+    for _ in range(20):
+        run()
+    assert bits(torch_gpu.numpy(buffers[1])) == bits(expected)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    for _ in range(20):
+        graph.replay()
+    assert bits(torch_gpu.numpy(buffers[1])) == bits(expected)
 
 
 def test_cupy_side_stream(cupy_gpu):

@@ -27,6 +27,7 @@ class Declared(NamedTuple):
     templates: list[str]
     types: list[str]  # of the parameters
     names: list[str]
+    body: str
 
 
 def split(text: str) -> list[str]:
@@ -58,7 +59,10 @@ def declared(module: str) -> dict[str, Declared]:
             end += 1
         parameters = [re.fullmatch(r"([\s\S]*?)(\w+)", p) for p in split(text[m.end() : end - 1])]
         templates = [re.findall(r"\w+", p)[-1] for p in split(m[1] or "")]
-        found[m[2]] = Declared(templates, [p[1] for p in parameters], [p[2] for p in parameters])
+        body = text[end:].partition("\n}")[0]
+        found[m[2]] = Declared(
+            templates, [p[1] for p in parameters], [p[2] for p in parameters], body
+        )
     return found
 
 
@@ -67,7 +71,7 @@ def declared(module: str) -> dict[str, Declared]:
 
 @pytest.mark.parametrize("kernel", Kernel.all, ids=repr)
 def test_parameters_are_those_of_the_reference(kernel):
-    templates, _, names = declared(kernel.module)[kernel.name]
+    templates, _, names, _ = declared(kernel.module)[kernel.name]
     reference = list(inspect.signature(kernel.reference.py_func).parameters)
     assert [*names, "lo", "hi", *templates] == reference
 
@@ -75,7 +79,7 @@ def test_parameters_are_those_of_the_reference(kernel):
 @pytest.mark.parametrize("kernel", Kernel.all, ids=repr)
 def test_addresses_come_first_and_numbers_are_wide(kernel):
     """The launcher packs every parameter into 8 bytes, addresses at the front."""
-    _, types, names = declared(kernel.module)[kernel.name]
+    _, types, names, _ = declared(kernel.module)[kernel.name]
     if kernel.table is not None:  # one struct, whose layout test_core checks
         assert names == ["table"]
         assert "const __grid_constant__" in types[0]  # or each thread would get a copy
@@ -99,6 +103,15 @@ def test_every_kernel_in_the_sources_has_its_pair():
         (path.stem, name) for path in cuda_src().glob("*.cu") for name in declared(path.stem)
     }
     assert written == {(kernel.module, kernel.name) for kernel in Kernel.all}
+
+
+@pytest.mark.parametrize("kernel", Kernel.all, ids=repr)
+def test_every_kernel_waits_for_the_stream(kernel):
+    """Before all else; scatter_points has something to do before what it waits for is done."""
+    body = declared(kernel.module)[kernel.name].body
+    first = body.partition("{")[2].strip()
+    assert first.startswith("wait_for_stream();") or kernel.name == "scatter_points"
+    assert "wait_for_stream();" in body
 
 
 # ----------------------------------------------------------------------------------------- sources
@@ -153,15 +166,17 @@ def nvrtc(require):
     except Exception as e:
         require.skip("nvrtc", f"{type(e).__name__}: {e}")
 
-    def compile(text: str, expressions: tuple[str, ...], arch: int) -> tuple[dict[str, str], str]:
+    def compile(
+        text: str, expressions: tuple[str, ...], arch: int, method: str = "cubin"
+    ) -> tuple[dict[str, str], str]:
         options = core.assemble_cupy_compiler_options((*OPTIONS, "--ptxas-options=-v"))
         options += ("-ftz=true", f"-arch=sm_{arch}", "--device-as-default-execution-space")
         program = compiler._NVRTCProgram(
-            text, "kernel.cu", name_expressions=expressions, method="cubin"
+            text, "kernel.cu", name_expressions=expressions, method=method
         )
         log = io.StringIO()
-        _, names = program.compile(options, log)
-        return names, log.getvalue()
+        code, names = program.compile(options, log)
+        return names, log.getvalue() if method == "cubin" else code.decode()
 
     return compile
 
@@ -215,6 +230,20 @@ def test_every_specialisation_compiles_without_warnings_or_spills(nvrtc, kernel,
         if any((found[name].stack, found[name].spill_stores, found[name].spill_loads))
     }
     assert not wasteful
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_read_before_the_wait(nvrtc, module):
+    """A compiler that takes memory for constant might."""
+    kernel = next(kernel for kernel in Kernel.all if kernel.module == module)
+    _, code = nvrtc(source(module), (kernel.expression(kernel.types[0]),), 90, "ptx")
+    entries = code.split(".entry")[1:]
+    assert entries
+    for entry in entries:
+        before, wait, after = entry.partition("griddepcontrol.wait")
+        assert wait
+        assert not re.search(r"\b(ld|st|atom|red)\.(volatile\.)?global", before)
+    assert re.search(r"\bst\.global", after)
 
 
 STACK = """

@@ -1,8 +1,8 @@
 """The CUDA driver's launch of a kernel: CuPy's takes no attributes.
 
-Kernels are allowed to be launched while the one before them in the stream still runs (programmatic
-dependent launch). Each begins by waiting for it (wait_for_stream in common.cuh), so that what is saved
-is the time a launch takes: about a microsecond of each.
+Kernels may be launched when the blocks of the one before them in the stream end (programmatic
+dependent launch). Each begins by waiting for its memory (wait_for_stream in common.cuh). What is
+saved is most of the time that a launch takes: 0.4 to 0.7 us of each kernel.
 """
 
 from __future__ import annotations

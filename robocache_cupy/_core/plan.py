@@ -642,6 +642,7 @@ def _first(arrays: Sequence[Any]) -> Any:
 
 
 _NUMBER = (int, float, np.generic)
+_PLAIN_NUMBERS = {int, float}
 _VECTORS = {"Vector": 1, "Matrix": 2, "Intrinsics": 3}  # how host arrays travel as numbers
 _MOST_NUMBERS = 16
 
@@ -650,6 +651,8 @@ def numbers(x: Any, axes: int) -> Any:
     """A small list or NumPy array as a tuple of numbers, or of tuples of them; else as it is."""
     if isinstance(x, (float, int)) or x is None:
         return x
+    if isinstance(x, (list, tuple)) and {*map(type, x)} <= _PLAIN_NUMBERS:
+        return tuple(x) if len(x) <= _MOST_NUMBERS else list(x)
     if axes == 3:  # a row, or three of three: any other rows are of several cameras
         try:
             shape = np.shape(x) if isinstance(x, (list, tuple, np.ndarray)) else ()
@@ -657,7 +660,9 @@ def numbers(x: Any, axes: int) -> Any:
             return x
         return numbers(x, 2) if len(shape) == 1 or shape == (3, 3) else x
     if isinstance(x, np.ndarray):
-        return _nested(x.tolist()) if 0 < x.ndim <= axes and x.size <= _MOST_NUMBERS else x
+        if x.ndim > axes or x.size > _MOST_NUMBERS:
+            return x
+        return tuple(x.tolist()) if x.ndim == 1 else tuple(map(tuple, x.tolist())) if x.ndim else x
     if isinstance(x, (list, tuple)):
         plain = not any(isinstance(part, (list, tuple, np.ndarray)) for part in x)
         if axes == 1 or plain:
@@ -668,10 +673,6 @@ def numbers(x: Any, axes: int) -> Any:
         )
         return rows if fits else list(x)
     return x
-
-
-def _nested(x: Any) -> Any:
-    return tuple(map(_nested, x)) if isinstance(x, list) else x
 
 
 def _tuple(names: Sequence[str]) -> str:
@@ -743,20 +744,28 @@ def _split(
         if x is None or type(x) is str:
             return x
         if isinstance(x, tuple):
-            return tuple(map(kind, x))
-        if _is_array(x):
+            if {*map(type, x)} <= _PLAIN_NUMBERS:
+                values.extend(x)
+                return _run_of_values(len(values) - len(x), len(x))
+            return tuple([kind(part) for part in x])
+        if type(x) not in _PLAIN_NUMBERS and _is_array(x):
             per_row.append(x)
             return PER_ROW
         values.append(x)
-        return Value(len(values) - 1)
+        return _run_of_values(len(values) - 1, 1)[0]
 
     if defaults is None:
-        kinds = tuple(map(kind, scalars))
+        kinds = tuple([kind(x) for x in scalars])
     else:
         kinds = tuple(
-            x if x is default else kind(x) for x, default in zip(scalars, defaults, strict=True)
+            [x if x is default else kind(x) for x, default in zip(scalars, defaults, strict=True)]
         )
     return kinds, tuple(values), tuple(per_row)
+
+
+@functools.lru_cache(1024)
+def _run_of_values(first: int, count: int) -> tuple[Value, ...]:
+    return tuple([Value(first + i) for i in range(count)])
 
 
 def _hashable(option: Any) -> Any:
