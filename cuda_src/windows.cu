@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(256, windows_at_once(CLASS, CODE, PLAIN))
             const Part<W>& part = table.parts[first_part + p];
             // Of one method, the parts of a key are made of the same samples.
             const bool known = p > 0 && part.method == table.parts[first_part + p - 1].method;
-            if (!known && threadIdx.x == blockDim.x - 1) {  // a thread that has no target to find
+            if (!known && threadIdx.x == blockDim.x - 1) {  // a thread with few targets to find
                 special = 0;
                 constants[EMPTY] = 0;
                 constants[NOT_A_NUMBER] = nan_bits(part.y);

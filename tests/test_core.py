@@ -1583,34 +1583,59 @@ def test_torch_side_stream(torch_gpu):
     check_side_stream(torch_gpu)
 
 
-def test_kernels_wait_for_the_one_before_them(torch_gpu):
-    """Each is launched while the one before it runs, on the memory of its result."""
-    import torch
+SLOW = r"""
+extern "C" __global__ void slow(float* x, long long n, long long cycles) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+    const long long start = clock64();
+    while (clock64() - start < cycles) {}
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) x[i] += 1;
+}
+"""
 
-    rows, samples = 64, 2000
-    stamps = np.tile(np.arange(samples, dtype="f4"), (rows, 1))
-    times = stamps + np.float32(0.5)
-    data = np.random.default_rng(0).normal(size=(rows, samples, 8)).astype("f4")
-    expected = data
-    for _ in range(40):
-        expected = rc.resample_trajectories(expected, stamps, times)
-    x, s, t = map(torch_gpu.array, (data, stamps, times))
-    buffers = [torch.empty_like(x) for _ in range(2)]
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_kernels_wait_for_the_one_before_them(cupy_gpu, captured):
+    """It lets them start before it has written what they read."""
+    import cupy
+
+    arrays = example()
+    x, s, t = map(cupy_gpu.array, arrays)
+    slow = cupy.RawKernel(SLOW, "slow")
+    rc.warmup(rc.resample_trajectories, x, s, t)
+    stream, results = cupy.cuda.Stream(non_blocking=True), []
 
     def run():
-        buffers[1].copy_(x)
-        for i in range(40):
-            rc.resample_trajectories(buffers[(i + 1) % 2], s, t, out=buffers[i % 2])
+        for _ in range(5):
+            slow((1,), (64,), (x, np.int64(x.size), np.int64(1_000_000)))
+            results.append(rc.resample_trajectories(x, s, t))
 
-    for _ in range(20):
-        run()
-    assert bits(torch_gpu.numpy(buffers[1])) == bits(expected)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    for _ in range(20):
-        graph.replay()
-    assert bits(torch_gpu.numpy(buffers[1])) == bits(expected)
+    with stream:
+        if captured:
+            results += [rc.resample_trajectories(x, s, t) for _ in range(5)]  # fills CuPy's pool
+            results.clear()
+            stream.begin_capture()
+            run()
+            stream.end_capture().launch(stream)
+        else:
+            run()
+    stream.synchronize()
+    for i, result in enumerate(results, start=1):
+        expected = rc.resample_trajectories(arrays[0] + np.float32(i), *arrays[1:])
+        np.testing.assert_allclose(cupy_gpu.numpy(result), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_kernel_that_cannot_be_launched(torch_gpu, op, monkeypatch):
+    from cupy.cuda.driver import CUDADriverError
+
+    op.cache.clear()
+    given = [torch_gpu.array(x) for x in example()]
+    config = driver.config
+    monkeypatch.setattr(driver, "config", lambda blocks, threads, device: config(1, 4096, device))
+    with pytest.raises(CUDADriverError, match="INVALID_VALUE"):
+        rc.resample_trajectories(*given)
+    op.cache.clear()
 
 
 def test_cupy_side_stream(cupy_gpu):

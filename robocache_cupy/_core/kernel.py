@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import inspect
 import itertools
 import operator
 import os
@@ -217,9 +218,13 @@ class Kernel:
 
         numbers = [numba.float64 if type(a) is float else numba.int64 for a in args]
         tags = [numba.typeof(tag) for tag in _tags(types)]
-        signature = (*numbers, numba.int64, numba.int64, *tags)
         with _compile_lock:
             reference = self.reference
+            parameters = inspect.signature(reference.py_func).parameters
+            for place, name in enumerate([*parameters][-len(tags) :]):
+                if name in reference.known:
+                    tags[place] = numba.types.literal(types[place])
+            signature = (*numbers, numba.int64, numba.int64, *tags)
             with compiling(f"{self.module}.{self.expression(types)}", "numba"):
                 reference.compile(signature)
             entry: Callable[..., None] = reference.overloads[signature].entry_point

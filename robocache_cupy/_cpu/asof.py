@@ -7,13 +7,18 @@ from .time import INT32, elapsed, first_at, is_nan, row_of, stamp, upper_bound, 
 BACKWARD, FORWARD, NEAREST = range(3)
 
 
-@njit
+@njit(known=("PLAIN",))
 def asof_index(
     src, lengths, offsets, tgt, index,
     S, src_row, src_step, src_width, lengths_width, offsets_width,
     items, T, tgt_row, tgt_step, tgt_width, direction, exact, tolerance,
     lo, hi, W, PLAIN, TILED,
 ):  # fmt: skip
+    if PLAIN > 0:  # as in asof.cu
+        lengths = offsets = 0
+        src_step = tgt_step = exact = 1
+        src_width = tgt_width = PLAIN
+        direction = BACKWARD
     found = row(index, 0, hi, INT32)
     hint = 0
     for item in range(lo, hi):

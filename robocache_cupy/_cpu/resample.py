@@ -5,7 +5,7 @@ from numba import types
 from numba.extending import overload
 
 from . import DType, computed, inline, load, narrow, njit, of_bits, operand, row
-from .locate import EMPTY, FILL, LEFT, NAN, RIGHT, copy, locate
+from .locate import EMPTY, FILL, HOLD, LEFT, LINEAR, NAN, RIGHT, copy, locate
 from .time import (
     DOUBLE,
     FLOAT,
@@ -21,6 +21,7 @@ from .time import (
     stamp,
     store_time,
     upper_bound,
+    zero,
 )
 
 BOOL = DType("bool")
@@ -40,7 +41,7 @@ def _store_weight(weight, i, w):
     return implementation
 
 
-@njit
+@njit(known=("PLAIN",))
 def resample(
     data, src_times, order, lengths, offsets, latencies, tgt_times, tgt_lengths,
     out, valid, index, weight, times,
@@ -51,6 +52,12 @@ def resample(
     latency, src_start, src_hz, ticks, tolerance, nearness, max_gap, t_start, hz,
     lo, hi, X, Y, W, V, PLAIN, FEW,
 ):  # fmt: skip
+    if PLAIN > 1:  # as in resample.cu
+        order = lengths = offsets = latencies = tgt_lengths = valid = index = times = 0
+        src_step = tgt_step = 1
+        src_width = tgt_width = PLAIN
+        method, left, right, fill = LINEAR, HOLD, HOLD, 0
+        latency, max_gap = zero(W), zero(W) - 1
     hint = 0
     b, t = lo // T, lo % T - 1
     for item in range(lo, hi):

@@ -38,6 +38,17 @@ def _nat(W):
     return lambda W: np.nan
 
 
+def zero(W):
+    """No duration."""
+    raise NotImplementedError
+
+
+@overload(zero)
+def _zero(W):
+    of = getattr(np, W.dtype)
+    return lambda W: of(0)
+
+
 def minus(t, duration, W):
     """A time earlier by a duration."""
     raise NotImplementedError
