@@ -434,8 +434,9 @@ def test_calls_that_read_back_are_timed_without_a_graph():
     assert how.startswith("events around calls")
 
 
-def test_small_calls_of_jax_are_timed_several_in_a_program():
+def test_small_calls_of_jax_are_timed_several_in_a_program(monkeypatch):
     jax = pytest.importorskip("jax")
+    monkeypatch.setattr(OnTheHost, "_estimate", lambda *args: 10.0)  # however busy this machine is
     framework = peers.frameworks()["jax"]
     sets = [(jax.numpy.full(2, float(i)),) for i in range(3)]
     with framework.session():
