@@ -41,16 +41,19 @@ __device__ __forceinline__ void write(const X* __restrict__ x,
                                       const Computed<X, Y>* __restrict__ table,
                                       Y* __restrict__ out, int64 begin, int64 end, int64 period) {
     typedef Computed<X, Y> C;
+    const int64 threads = (int64)gridDim.x * blockDim.x;
+    const int64 thread = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+    int64 i = begin + thread * V;
+    if (i >= end) return;
+    fetch_line(x + i);  // under way before the divisions that follow
+
     int64 common = period;  // threads that lead from a column back to it: period / gcd(period, V)
 #pragma unroll
     for (int v = V; v > 1; v /= 2)
         if (common % 2 == 0) common /= 2;
-    const int64 threads = (int64)gridDim.x * blockDim.x;
-    const int64 thread = (int64)blockIdx.x * blockDim.x + threadIdx.x;
     const bool keeps = threads >= common;
     const int64 active = keeps ? threads - remainder_of(threads, common) : threads;
-    int64 i = begin + thread * V;
-    if (thread >= active || i >= end) return;
+    if (thread >= active) return;
 
     Statistics<C, V> of(table, period, remainder_of(i, period));
     const auto put = [&](const Pack<X, V>& from, int64 at) {
@@ -85,5 +88,5 @@ __global__ void __launch_bounds__(256) affine(const X* x, const Computed<X, Y>* 
     constexpr int V = size > 2 ? 16 / size : 8;
     const int64 packed = aligned ? items / V * V : 0;
     write<X, Y, V>(x, table, out, 0, packed, period);
-    write<X, Y, 1>(x, table, out, packed, items, period);
+    if (packed < items) write<X, Y, 1>(x, table, out, packed, items, period);
 }
