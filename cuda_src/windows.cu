@@ -122,7 +122,7 @@ __device__ __forceinline__ void fetch_windows(const WindowsTable<W, SIZE>& table
         const int a = i / lines;
         const int64 row = load<int64>(table.at[header.anchors], header.narrow_anchors ? 4 : 8,
                                       a0 + a) + from;
-        if (row >= 0 && row + rows <= stream.samples)
+        if (row >= 0 && row <= stream.samples - rows)
             fetch_line((const char*)table.at[part.data] + row * row_bytes +
                        min((int64)(i - a * lines) * LINE_BYTES, bytes - 1));
     }

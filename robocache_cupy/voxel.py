@@ -49,7 +49,7 @@ _MOST_BYTES = 2**40  # of a result; the launches for more would take minutes to 
 # The most bytes of a result, and points in all, up to which it is quicker to clear the result,
 # which then stays in the L2, and to scatter the points into it than to sort them first: measured
 # on an H200, by what `robocache bench voxelize` prints with this bound and without. It is quicker
-# on a CPU too. Many points in one voxel are counted one after another, so counts are for fewer.
+# on a CPU too. Points of several warps in one voxel wait for one another, so counts are for fewer.
 _SCATTERED = {"binary": (2**24, 2**20), "count": (2**25, 2**19)}
 
 _indices = Kernel(

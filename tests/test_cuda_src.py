@@ -233,7 +233,8 @@ def test_every_specialisation_compiles_without_warnings_or_spills(nvrtc, kernel,
 def test_nothing_is_read_before_the_wait(nvrtc, kernel):
     """A compiler that takes memory for constant might; parameters are no memory."""
     access = r"\b(ld|st|atom|red)\.(?!param|shared|local)"
-    _, code = nvrtc(source(kernel.module), (kernel.expression(kernel.types[0]),), 90, "ptx")
+    expressions = tuple({kernel.expression(types) for types in (kernel.types[0], kernel.types[-1])})
+    _, code = nvrtc(source(kernel.module), expressions, 90, "ptx")
     for entry in code.split(".entry")[1:]:
         before, wait, after = entry.partition("griddepcontrol.wait")
         assert wait

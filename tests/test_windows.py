@@ -314,6 +314,10 @@ def test_anchors_out_of_range(lib):
         timed = windows(lib, data, offsets, anchors, delta_timestamps=steps, times=np.arange(5.0))
         assert timed["x_is_pad"].all()
         assert timed["y_is_pad"].all()
+    furthest = np.array([2**63 - 1, 2**63 - 2])
+    values, is_pad = windows(lib, x, [0, 3, 5], furthest, delta_indices=[-2, -1, 0])
+    assert is_pad.all()
+    assert set(values.ravel()) == {5.0}
     got = windows(lib, data, [2, 3, 5], [0, 1], delta_indices=steps)  # before the first episode
     assert got["x_is_pad"].all()
     assert got["y_is_pad"].all()

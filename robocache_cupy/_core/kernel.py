@@ -222,8 +222,9 @@ class Kernel:
             reference = self.reference
             parameters = inspect.signature(reference.py_func).parameters
             for place, name in enumerate([*parameters][-len(tags) :]):
-                if name in reference.known:
-                    tags[place] = numba.types.literal(types[place])
+                if (nothing := reference.known.get(name)) is not None:
+                    value = types[place]
+                    tags[place] = numba.types.literal(value if value > nothing else 0)
             signature = (*numbers, numba.int64, numba.int64, *tags)
             with compiling(f"{self.module}.{self.expression(types)}", "numba"):
                 reference.compile(signature)

@@ -7,7 +7,7 @@ from .time import INT32, elapsed, first_at, is_nan, row_of, stamp, upper_bound, 
 BACKWARD, FORWARD, NEAREST = range(3)
 
 
-@njit(known=("PLAIN",))
+@njit(known={"PLAIN": 0})
 def asof_index(
     src, lengths, offsets, tgt, index,
     S, src_row, src_step, src_width, lengths_width, offsets_width,

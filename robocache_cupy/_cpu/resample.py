@@ -41,7 +41,7 @@ def _store_weight(weight, i, w):
     return implementation
 
 
-@njit(known=("PLAIN",))
+@njit(known={"PLAIN": 1})
 def resample(
     data, src_times, order, lengths, offsets, latencies, tgt_times, tgt_lengths,
     out, valid, index, weight, times,
