@@ -96,21 +96,7 @@ def prefetch(at, header, stream, parts, first_part, a, T):
             _prefetch(line)
 
 
-@inline
-def in_a_row(at, stream, part):
-    """Whether, by index, the samples of a window lie side by side and are copied as they are."""
-    if at[stream.times] != 0 or part.x != part.y or part.groups != 1:
-        return False
-    if part.rotation or at[part.affine] != 0 or part.column != 0:
-        return False
-    deltas = row(at[stream.deltas], 0, stream.targets, INT64)
-    for k in range(1, stream.targets):
-        if deltas[k] != deltas[0] + k:
-            return False
-    return part.width == part.data_step and part.width == part.out_step
-
-
-@njit(known={"PLAIN": 2})
+@njit
 def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     at, headers, constants, streams, parts = windows_table(table, W, SIZE)
     header = headers[0]
@@ -120,11 +106,8 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
     memory = place_in(table, 0, INT64), place_in(constants.ctypes.data, 0, INT64)
     s, first_part, before_stream, hint = 0, 0, 0, 0
     searched, anchor, episode, first, n = -1, 0, 0, 0, 0  # of the window before
-    a, k, T, together = 0, -1, 0, False
-    done = lo
-    while done < hi:
-        i = done
-        done += 1
+    a, k, T = 0, -1, 0
+    for i in range(lo, hi):
         while i >= before_stream + anchors_count * streams[s].targets:
             finish(parts, memory, True, room, LEVEL)
             before_stream += anchors_count * streams[s].targets
@@ -136,8 +119,6 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
         if k >= T or item == 0:
             T = np.int64(stream.targets)
             a, k = item // T, item % T
-            if item == 0 or i == lo:
-                together = stream.parts == 1 and in_a_row(at, stream, parts[first_part])
         flags, size = stream.flags, stream.samples
         offsets, stamps = at[stream.offsets], at[stream.times]
         offsets_width, stamp_width = 4 if flags & 4 else 8, 4 if flags & 1 else 8
@@ -161,19 +142,6 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                 hint = anchor - first + 1
             if header.anchors and a + 1 < anchors_count:
                 prefetch(at, header, stream, parts, first_part, a + 1, T)
-        if together:  # 3.5 ms for a batch that took 5.8
-            sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
-            rows = min(T - k, hi - i)
-            if 0 <= sample <= n - rows:
-                part = parts[first_part]
-                copy_bits(
-                    part.x, at[part.data], (first + sample) * part.data_step,
-                    at[part.out], item * part.out_step, rows * part.width,
-                )  # fmt: skip
-                if stream.valid:
-                    row(at[stream.valid], item, rows, BOOL)[:] = False
-                done, k = i + rows, k + rows - 1
-                continue
         q, start, late, ok, j = nat(W), nat(W), stream.latency, False, 0
         if stamps != 0:
             if stream.latencies:
@@ -188,9 +156,6 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
             q = plus(start, deltas[k], W)
         clock = (stamps, first * stream.src_step, np.int64(stream.src_step), stamp_width, _zero(W),
                  0.0, ticks, late, 0)  # fmt: skip
-        if PLAIN > 2:  # as in windows.cu
-            clock = (stamps, np.int64(first), np.int64(1), np.int64(PLAIN), _zero(W), 0.0, ticks,
-                     _zero(W), 0)  # fmt: skip
         if stamps != 0:
             hint = j = upper_bound(clock, n, q, hint, W)
         for p in range(first_part, first_part + stream.parts):
