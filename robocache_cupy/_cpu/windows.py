@@ -21,7 +21,7 @@ from .part import (
     write_part,
 )
 from .table import reader
-from .time import DOUBLE, FLOAT, INT64, NAT, nat, seconds, upper_bound
+from .time import DOUBLE, FLOAT, INT64, NAT, nat, seconds, upper_bound, zero
 
 BOOL = DType("bool")
 PREFETCHED = 2048  # bytes of a window: half or twice as many gain less
@@ -154,7 +154,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                 start = load(stamps, stamp_width, anchor * stream.src_step, W)
             deltas = row(at[stream.deltas], 0, T, W)
             q = plus(start, deltas[k], W)
-        clock = (stamps, first * stream.src_step, np.int64(stream.src_step), stamp_width, _zero(W),
+        clock = (stamps, first * stream.src_step, np.int64(stream.src_step), stamp_width, zero(W),
                  0.0, ticks, late, 0)  # fmt: skip
         if stamps != 0:
             hint = j = upper_bound(clock, n, q, hint, W)
@@ -211,13 +211,3 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
 def made(stream, parts, p, memory, target, place, room, C, W, LEVEL):
     found = locate_part(stream, parts[p], target, C, W, LEVEL)
     return write_part(parts, p, memory, found, place, True, room, C, W, LEVEL) and found[3]
-
-
-def _zero(W):
-    raise NotImplementedError
-
-
-@overload(_zero)
-def _no_time_yet(W):
-    of = getattr(np, W.dtype)
-    return lambda W: of(0)
