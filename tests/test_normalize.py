@@ -437,11 +437,24 @@ def test_every_number_of_columns(lib, columns, x_dtype):
         assert_same_bits(y, expected_of(x, n, y_dtype))
 
 
-def test_more_than_one_pass_of_the_largest_grid(lib):
-    """The text of the kernel on the host has a thread in each of its 2112 blocks."""
-    x = rng(0).normal(size=(40_000, 7)).astype(np.float32)
-    n = normalization(compute_stats(x), "quantiles", convention="octo")
-    assert_same_bits(lib.numpy(normalize(lib.array(x), n)), expected_of(x, n, "float32"))
+@pytest.mark.parametrize(
+    ("shape", "of", "x_dtype"),
+    [
+        ((200_001, 7), (7,), "float32"),  # two packs a thread, side by side
+        ((401, 5000), (5000,), "float32"),  # three of them, in lines of ten tiles
+        ((1_100_003, 2), (2,), "uint8"),  # four
+        ((550_001, 3), (3,), "float64"),
+        ((3, 3, 480, 639), (3, 1, 1), "uint8"),  # four in a line of one channel
+        ((4, 3, 480, 640), (3, 1, 1), "float32"),
+    ],
+)
+def test_threads_of_several_packs(lib, shape, of, x_dtype):
+    x = rng(0).integers(0, 255, shape).astype(x_dtype)
+    y_dtype = "float32" if x_dtype == "uint8" else x_dtype
+    n = normalization({"q01": rng(1).normal(size=of), "q99": rng(2).uniform(10, 99, of)},
+                      "quantiles", convention="octo")  # fmt: skip
+    got = lib.numpy(normalize(lib.array(x), n, dtype=y_dtype))
+    assert_same_bits(got, expected_of(x, n, y_dtype))
 
 
 @pytest.mark.parametrize("x_dtype", ["float32", "float16", "uint8"])
@@ -734,7 +747,7 @@ CHANNELS = {"mean": np.array([0.5, 1.0, -2.0]).reshape(3, 1, 1),
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
-@pytest.mark.parametrize("size", [(4, 5), (1, 7), (3, 3), (8, 8)])
+@pytest.mark.parametrize("size", [(4, 5), (1, 7), (3, 3), (8, 8), (16, 32), (23, 31), (60, 80)])
 def test_statistics_of_channels_that_come_first(lib, dtype, size):
     image = rng(0).integers(0, 255, (6, 3, *size)).astype(dtype)
     to = "float32" if dtype == "uint8" else dtype
@@ -755,6 +768,14 @@ def test_statistics_of_channels_that_come_first(lib, dtype, size):
     assert_same_bits(lib.numpy(got["camera"]), expected)
     got = rc.sample_windows(x, [0, 6], [2], delta_indices=[-1, 0, 1], normalize=n, dtype=to)
     assert_same_bits(lib.numpy(got.values), expected[None, 1:4])
+
+
+@pytest.mark.parametrize("of", [(1, 1), (1, 1, 1), (2, 1), (2, 1, 1)])
+def test_axes_whose_statistics_are_one(lib, of):
+    x = rng(0).standard_normal((3, 2, 24, 25))[:, :, 0 if len(of) == 2 else slice(None)]
+    x = np.ascontiguousarray(x)
+    n = normalization({"mean": rng(1).normal(size=of), "std": rng(2).uniform(1, 2, of)})
+    assert_same_bits(lib.numpy(normalize(lib.array(x), n)), expected_of(x, n, "float64"))
 
 
 def test_a_mask_and_bounds_of_channels(lib):
