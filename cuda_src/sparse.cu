@@ -336,13 +336,12 @@ __global__ void __launch_bounds__(THREADS, 4) emit(const __grid_constant__ Spars
             array<int>(table.row_starts)[row] = (int)i;
             if (table.first != nullptr) array<int>(table.first)[row] = n;
             if (table.coords != nullptr) {
-                const uint64 number = (uint64)key, z = table.grid[2], y = table.grid[1];
-                const uint64 xy = number / z;
+                const K z = (K)table.grid[2], y = (K)table.grid[1], xy = key / z;
                 int* const coords = array<int>(table.coords, 4 * row);
                 coords[0] = (int)b;
                 coords[table.reversed ? 3 : 1] = (int)(xy / y);
                 coords[2] = (int)(xy % y);
-                coords[table.reversed ? 1 : 3] = (int)(number % z);
+                coords[table.reversed ? 1 : 3] = (int)(key - xy * z);
             }
         }
         if (j == kept - 1 || keys[j + 1] != key) {

@@ -361,12 +361,12 @@ def _capacity(name: str, each: int, clouds: Clouds) -> int:
 
 def _launch(
     kernel: Kernel, types: tuple[Any, ...], fields: dict[str, Any], items: int, weight: int,
-    threads: int,
+    threads: int, of_block: int = _THREADS,
 ) -> Launch:  # fmt: skip
     """A launch of so many threads; the reference takes `items`, of `weight` elements each."""
     return Launch(
         kernel, types, SPARSE.arrays(fields), SPARSE.numbers(fields), items=items, weight=weight,
-        blocks=max(1, min(-(-threads // _THREADS), _BLOCKS)), threads=_THREADS,
+        blocks=max(1, min(-(-threads // of_block), _BLOCKS)), threads=of_block,
     )  # fmt: skip
 
 
@@ -492,9 +492,11 @@ class _Ordering:
         return _launch(kernel, (self.key,), fields, blocks, self.chunk, blocks * _THREADS)
 
     def scan(self, fields: dict[str, Any]) -> Launch:
-        """A launch of a block for each digit of each cloud."""
+        """A launch of a block for each digit of each cloud, with a thread for four chunks: 7 us
+        in place of 21 for 64 clouds of 10 chunks."""
         blocks = self.clouds.rows * fields["digits"]
-        return _launch(_scan_bins, (), fields, blocks, self.chunks, blocks * _THREADS)
+        threads = min(_THREADS, 32 * max(1, self.chunks // 128))
+        return _launch(_scan_bins, (), fields, blocks, self.chunks, blocks * threads, threads)
 
     def rows(
         self, ranked: _Ranked, outputs: dict[str, Any], rows: int, limited: Out | None,
