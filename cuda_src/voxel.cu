@@ -413,8 +413,11 @@ __device__ __forceinline__ O* fill_voxels(const Cloud& table, int64 b, int64 beg
 
 // ----------------------------------------------------------------------------------- sum and mean
 
+// Threads of a block at most, so many that nothing is spilled.
+template <typename X> constexpr int TOTAL_THREADS = sizeof(X) == 8 || sizeof(X) == 1 ? 384 : 512;
+
 template <typename X, typename O>
-__global__ void __launch_bounds__(384, 2) total(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(TOTAL_THREADS<X>, 2) total(const __grid_constant__ Cloud table) {
     wait_for_stream();
     constexpr int ROOM = 576;
     __shared__ Ranks ranks;
