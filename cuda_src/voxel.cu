@@ -128,7 +128,8 @@ struct Sorted {
 
 // PLAIN: floats that lie together, nothing that sets points or clouds apart, and few voxels.
 template <typename P, int PLAIN>
-__global__ void __launch_bounds__(512, 2) sort_points(const __grid_constant__ Cloud table) {
+__global__ void __launch_bounds__(384, sizeof(P) == 8 ? 2 : 3)
+    sort_points(const __grid_constant__ Cloud table) {
     wait_for_stream();
     typedef Coordinate<P> C;
     __shared__ unsigned place[MOST_POINTS], sorted[MOST_POINTS];
