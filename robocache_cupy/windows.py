@@ -33,6 +33,7 @@ from ._streams import (
     check_numbers,
     columns_of,
     is_default,
+    level_of,
     name_numbers,
     result_dtype,
     share_blocks,
@@ -45,7 +46,7 @@ __all__ = ["Windows", "sample_windows"]
 
 PADS = ("edge", "zero", "nan", "reflect")
 
-_BY_INDEX = [("0", SAMPLED, code, 2) for code in range(len(FLOATS))]
+_BY_INDEX = [(level_of(SAMPLED, code), SAMPLED, code, 2) for code in range(len(FLOATS))]
 _BY_TIME = [x for x in DEFAULTS if x[1] == SAMPLED]
 _windows = Kernel(
     "windows",

@@ -30,7 +30,8 @@ from numba.extending import (
     unbox,
 )
 
-inline = functools.partial(numba.njit, nogil=True, error_model="numpy")  # part of its callers
+_jit = functools.partial(numba.njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+inline = functools.partial(_jit, no_cpython_wrapper=True)  # part of its callers
 forced = functools.partial(inline, forceinline=True)  # so that the loop around it is vectorised
 
 
@@ -48,9 +49,9 @@ def njit(function: Any = None, *, known: Mapping[str, int] = MappingProxyType({}
     if known:
         function = _in_shell(function)
     try:
-        made = inline(function, cache=True)
+        made = _jit(function, cache=True)
     except RuntimeError:
-        made = inline(function)
+        made = _jit(function)
     made.known = known
     return made
 

@@ -1,6 +1,7 @@
 """The definition of cuda_src/fuse.cu."""
 
 import numpy as np
+from numba.extending import overload
 
 from .._core.table import FUSE
 from . import DType, inline, load, njit, row
@@ -47,12 +48,32 @@ def fuse(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
         begin, end = max(lo - s * items, 0), min(hi - s * items, items)
         if begin < end and streams[s].parts > 0:
             part, place = parts[first_part], room.ctypes.data
-            if is_wide(part.x) or is_wide(part.y):
-                fuse_stream(table, s, first_part, begin, end, place, DOUBLE, W, SIZE, LEVEL)
-            else:
-                fuse_stream(table, s, first_part, begin, end, place, FLOAT, W, SIZE, LEVEL)
+            wide = is_wide(part.x) or is_wide(part.y)
+            fuse_precisely(table, s, first_part, begin, end, place, wide, W, SIZE, LEVEL)
         first_part += streams[s].parts
     room[0] = 0  # an array lives until its last use
+
+
+def fuse_precisely(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
+    """In double precision or in single, as far as the level leaves both."""
+    raise NotImplementedError
+
+
+@overload(fuse_precisely)
+def _fuse_precisely(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
+    def both(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
+        if wide:
+            fuse_stream(table, s, first_part, begin, end, room, DOUBLE, W, SIZE, LEVEL)
+        else:
+            fuse_stream(table, s, first_part, begin, end, room, FLOAT, W, SIZE, LEVEL)
+
+    def single(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
+        fuse_stream(table, s, first_part, begin, end, room, FLOAT, W, SIZE, LEVEL)
+
+    def double(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
+        fuse_stream(table, s, first_part, begin, end, room, DOUBLE, W, SIZE, LEVEL)
+
+    return (both, single, double)[int(LEVEL.dtype) >> 1]
 
 
 @inline
