@@ -48,8 +48,8 @@ __device__ __forceinline__ int64 remainder_of(int64 i, int64 n) {
 
 constexpr int AT_ONCE = 4;  // packs of a thread
 
-// Packs of V elements, in lines of so many that the columns come again. A tile is `own` packs of
-// `depth` lines, each thread's one below the other:
+// Packs of V elements, in lines of so many that the columns come again, short ones side by side. A
+// tile is `own` packs of `depth` lines, each thread's one below the other:
 //
 //   x  │ 0 1 2 3│4 5 6 0│1 2 3 4│5 6 0 1│2 3 4 5│6 0 1 2│3 4 5 6│     7 columns, V = 4
 //      │ 0 1 2 3│4 5 6 0│1 2 3 4│5 6 0 1│2 3 4 5│6 0 1 2│3 4 5 6│     `depth` lines

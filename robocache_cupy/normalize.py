@@ -115,10 +115,10 @@ class Normalization(Constant):
 
     def table(self, double: bool, over: tuple[int, ...] | None = None) -> Const:
         """The rows shift, scale, offset, low and high as float64 or float32 ``[5, n]``, the
-        statistics repeated over these axes."""
+        statistics repeated over these axes. First axes of one may be left out."""
         over = self.shift.shape if over is None else over
         if (double, over) not in self._tables:
-            rows = self._rounded(double)
+            rows = self._rounded(double).reshape(5, *self.shift.shape[-len(over) :])
             rows = np.broadcast_to(rows, (5, *over)).reshape(5, -1)
             self._tables.setdefault((double, over), Const(np.ascontiguousarray(rows)))
         return self._tables[double, over]
@@ -672,14 +672,15 @@ def _normalize(
         except NotDense:
             raise ValueError(f"out has strides {out.strides}, expected a dense array") from None
     y = Out(x.shape, wanted) if out is None else out
+    while shape[0] == 1 and len(shape) > 1:  # the same for all that come before
+        shape, over = shape[1:], over[1:]
     # Axes at the end that share their statistics: the pixels of a channel.
     alike = next((k for k, n in enumerate(reversed(shape)) if n > 1), len(shape))
-    alike = alike if len(shape) > 1 else 0
     run = math.prod(over[len(over) - alike :])
     if run < _THREADS * _AT_ONCE:
         run, alike = 1, 0
     over = over[: len(over) - alike] + (1,) * alike
-    columns = math.prod(over)
+    columns = max(1, math.prod(over))
 
     vector = 2 if 8 in (SIZE[x.dtype], SIZE[wanted]) else 4  # as in cuda_src/normalize.cu
     aligned = (run == 1 or run % vector == 0) and all(
@@ -696,7 +697,7 @@ def _normalize(
         own = -(-line // (across * depth))
         tiles = items // run * across
     else:
-        line = columns // math.gcd(columns, vector)
+        line = min(columns // math.gcd(columns, vector), max(1, packs))
         across = -(-line // _THREADS)
         own = -(-line // across)
         if across == 1:  # lines side by side

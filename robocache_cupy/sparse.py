@@ -418,7 +418,7 @@ class _Ordering:
         if B * N > _MOST_ROWS:
             raise ValueError(f"points has {B} x {N} points, expected less than 2^31")
         self.clouds, self.located, self.bounded = clouds, located, bounded
-        self.key = "uint32" if bits <= 32 and bounded else "uint64"
+        self.key = "uint32" if bits < 32 and bounded else "uint64"  # all bits: in no voxel
         # Small clouds have small digits: what is counted of each digit should not outgrow them.
         self.passes = -(-bits // min(_DIGIT_BITS, max(4, N.bit_length())))
         self.digit_bits = -(-bits // self.passes)

@@ -409,7 +409,7 @@ def sorting(
     B, N = clouds.rows, clouds.most
     slabs = min(_MOST_SLABS, -(-voxels >> bits))
     chunk = 1024
-    while chunk < _MOST_POINTS and B * -(-N // chunk) > 264:  # blocks that run at once
+    while chunk < _MOST_POINTS and B * -(-N // chunk) > 2 * PROCESSORS:  # blocks that run at once
         chunk = min(2 * chunk, _MOST_POINTS)
     chunks = -(-N // chunk)
     words = B * chunks * chunk + -(-B * chunks * (slabs + 1) // 2)

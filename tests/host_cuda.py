@@ -1,9 +1,9 @@
 """Run the CUDA kernels on a machine without a GPU: compiled by g++, one thread to a block.
 
 Loops stride over block and grid and phases end in __syncthreads(), so one thread does the work of
-a block, and blocks run one after another. This executes the very text of cuda_src with the
-undefined-behaviour sanitizer on, which makes wrong logic and wrong parameters fail on any machine.
-It says nothing of races.
+a block, and half of the blocks, one after another, that of the grid. This executes the very text of
+cuda_src with the undefined-behaviour sanitizer on, which makes wrong logic and wrong parameters
+fail on any machine. It says nothing of races.
 """
 
 import ctypes
@@ -32,6 +32,8 @@ using std::sqrt;
 #define __forceinline__ inline
 #define __builtin_assume(x)
 #define __launch_bounds__(...)
+static int most_threads = 1024;
+static inline void bounded_by(int threads, int = 0) { most_threads = threads; }
 #define __shared__ static
 #define __grid_constant__
 struct alignas(16) uint4 { unsigned x, y, z, w; };
@@ -111,9 +113,10 @@ static inline __nv_bfloat16 __double2bfloat16(double x) { return {narrowed(x, 8,
 ENTRY = """
 template <auto kernel> struct Grid;
 template <typename... A, void (*kernel)(A...)> struct Grid<kernel> {
-    static void run(long long blocks, A... args) {
+    static int run(long long blocks, A... args) {
         gridDim.x = blocks;
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) kernel(args...);
+        return most_threads;
     }
 };
 extern "C" { void* entry = (void*)&Grid<&EXPRESSION>::run; }
@@ -124,9 +127,23 @@ FLAGS = ["-std=c++17", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover", "
          "-Wno-unknown-pragmas"]  # fmt: skip
 
 
+def told_bounds(text: str) -> str:
+    """Kernels that tell their launch bounds, before they first wait for the stream.
+
+    >>> told_bounds("__launch_bounds__(f(2), 4) k(int n) { wait_for_stream(); }")
+    '__launch_bounds__(f(2), 4) k(int n) { bounded_by(f(2), 4); wait_for_stream(); }'
+    """
+    bounds = r"__launch_bounds__(\((?:[^()]|\([^()]*\))*\))((?:(?!__launch_bounds__)[\s\S])*?)"
+    return re.sub(
+        rf"{bounds}wait_for_stream\(\);",
+        r"__launch_bounds__\1\2bounded_by\1; wait_for_stream();",
+        text,
+    )
+
+
 @functools.cache
 def _compile(module: str, expression: str):
-    text = re.sub("#include <cuda_.*>", "", source(module))
+    text = told_bounds(re.sub("#include <cuda_.*>", "", source(module)))
     text = f"{CUDA_AS_CPP}{text}\n{ENTRY.replace('EXPRESSION', expression)}"
     key = hashlib.sha256("\0".join([text, *FLAGS]).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / "robocache-host-cuda"
@@ -149,18 +166,18 @@ def on_host(kernel: Kernel, launch, args) -> None:
     """In the place of Kernel.on_host."""
     assert launch.types in kernel.types  # or no test would compile it for a GPU
     entry, _ = _compile(kernel.module, kernel.expression(launch.types))
+    blocks = (launch.blocks + 1) // 2  # a grid may be smaller than its work
     if kernel.table is not None:  # one struct, by value
         packed = struct.pack(f"<{len(launch.arrays)}Q{kernel.table(launch.types)}", *args)
         table = (ctypes.c_uint64 * (len(packed) // 8)).from_buffer_copy(packed)
         by_value = type("Table", (ctypes.Structure,), {"_fields_": [("words", type(table))]})
-        function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, by_value)(entry)
-        with ONE_GRID:
-            function(launch.blocks, by_value(table))
-        return
-    types = [ctypes.c_void_p] * len(launch.arrays)
-    types += [
-        ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[len(types) :]
-    ]
-    function = ctypes.CFUNCTYPE(None, ctypes.c_longlong, *types)(entry)
+        types, args = [by_value], [by_value(table)]
+    else:
+        types = [ctypes.c_void_p] * len(launch.arrays)
+        types += [
+            ctypes.c_double if type(a) is float else ctypes.c_longlong for a in args[len(types) :]
+        ]
+    function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_longlong, *types)(entry)
     with ONE_GRID:
-        function(launch.blocks, *args)
+        most_threads = function(blocks, *args)
+    assert launch.threads <= most_threads

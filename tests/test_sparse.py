@@ -269,6 +269,13 @@ def test_many_blocks(lib, B, N, grid, order):
     )
 
 
+@pytest.mark.parametrize("grid", [(65536, 65536, 1), (2048, 2048, 1024), (65536, 65535, 1)])
+def test_the_last_voxel_of_a_grid_that_32_bits_number(lib, grid):
+    corners = np.array([np.zeros(3), np.array(grid) - 1])
+    voxels = voxelize_sparse(lib.array(corners + 0.5), grid, 1.0)
+    np.testing.assert_array_equal(lib.numpy(voxels.coords)[:, 1:], corners)
+
+
 def test_coordinates_of_a_map(lib):
     """206,494 m, where autoware lost the centroids: exact but for the rounding at the end."""
     random = np.random.default_rng(6)

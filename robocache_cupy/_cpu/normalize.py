@@ -6,17 +6,17 @@ from numba.extending import overload
 from . import DType, computes_double, inline, narrow, njit, row, widen
 
 
-def statistics(table, period, X, Y):
-    """The table [5, period], of the type that is computed with."""
+def statistics(table, columns, X, Y):
+    """The table [5, columns], of the type that is computed with."""
     raise NotImplementedError
 
 
 @overload(statistics)
-def _statistics(table, period, X, Y):
+def _statistics(table, columns, X, Y):
     C = DType("float64" if computes_double(X.dtype, Y.dtype) else "float32")
 
-    def implementation(table, period, X, Y):
-        return row(table, 0, 5 * period, C)
+    def implementation(table, columns, X, Y):
+        return row(table, 0, 5 * columns, C)
 
     return implementation
 
