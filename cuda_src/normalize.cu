@@ -93,12 +93,12 @@ __device__ __forceinline__ void write(const X* __restrict__ x,
     }
 }
 
-// `out` may be x.
+// `out` may be x. Of 8 bytes to 4 a thread needs more registers than the compiler would give it.
 template <typename X, typename Y>
-__global__ void __launch_bounds__(128) affine(const X* x, const Computed<X, Y>* __restrict__ table,
-                                              Y* out, int64 items, int64 columns, int64 run,
-                                              int64 aligned, int64 tiles, int64 own, int64 across,
-                                              int64 line, int64 depth) {
+__global__ void __launch_bounds__(128, sizeof(X) == 8 && sizeof(Y) == 4 ? 4 : 0)
+    affine(const X* x, const Computed<X, Y>* __restrict__ table, Y* out, int64 items, int64 columns,
+           int64 run, int64 aligned, int64 tiles, int64 own, int64 across, int64 line,
+           int64 depth) {
     wait_for_stream();
     typedef Computed<X, Y> C;
     constexpr int V = sizeof(X) == 8 || sizeof(Y) == 8 ? 2 : 4;
