@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 		-o voxels.npz --plot voxels.png
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
