@@ -159,7 +159,7 @@ def windows(table, lo, hi, W, SIZE, LEVEL, CLASS, CODE, PLAIN):
                 hint = anchor - first + 1
             if header.anchors and a + 1 < anchors_count:
                 prefetch(at, header, stream, parts, first_part, a + 1, T)
-        if together:  # what is left of the window, if it all exists: a third of the instructions less
+        if together:  # what is left of the window, if it all exists: a third less to execute
             sample = anchor + row(at[stream.deltas], 0, T, INT64)[k] - first
             rest = min(T - k, hi - i)
             if 0 <= sample <= n - rest:  # a sum of sample and rest might overflow
