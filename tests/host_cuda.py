@@ -134,11 +134,13 @@ def told_bounds(text: str) -> str:
     '__launch_bounds__(f(2), 4) k(int n) { bounded_by(f(2), 4); wait_for_stream(); }'
     """
     bounds = r"__launch_bounds__(\((?:[^()]|\([^()]*\))*\))((?:(?!__launch_bounds__)[\s\S])*?)"
-    return re.sub(
+    told, count = re.subn(
         rf"{bounds}wait_for_stream\(\);",
         r"__launch_bounds__\1\2bounded_by\1; wait_for_stream();",
         text,
     )
+    assert count == text.count("__launch_bounds__(")  # or a launch would go unchecked
+    return told
 
 
 @functools.cache

@@ -6,7 +6,15 @@ from numba.extending import overload
 from .._core.table import FUSE
 from . import DType, inline, load, njit, row
 from .locate import MEAN
-from .part import finish, is_wide, locate_part, place_in, room_for, write_part
+from .part import (
+    finish,
+    is_wide,
+    locate_part,
+    of_precision,
+    place_in,
+    room_for,
+    write_part,
+)
 from .table import reader, stream_row
 from .time import (
     DOUBLE,
@@ -73,7 +81,7 @@ def _fuse_precisely(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL
     def double(table, s, first_part, begin, end, room, wide, W, SIZE, LEVEL):
         fuse_stream(table, s, first_part, begin, end, room, DOUBLE, W, SIZE, LEVEL)
 
-    return (both, single, double)[int(LEVEL.dtype) >> 1]
+    return of_precision(LEVEL, both, single, double)
 
 
 @inline

@@ -59,6 +59,17 @@ _NAMES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32",
 )
 
 
+# What a level, a tag of its own, says: see `level_of` in _streams.py.
+
+
+def everything(LEVEL):
+    return int(LEVEL.dtype) & 1
+
+
+def of_precision(LEVEL, both, single, double):
+    return (both, single, double)[int(LEVEL.dtype) >> 1]
+
+
 @inline
 def size_of(code):
     if code in (F64, I64, U64):
@@ -634,7 +645,7 @@ def _sample_part(part, memory, x0, code, y, room, C, LEVEL):
                     normalised_by(d, numbers, 0, n, affine, size, C)
                     put(part.y, out, y + d, n, numbers, 0, C)
 
-    return full if int(LEVEL.dtype) & 1 else plain
+    return full if everything(LEVEL) else plain
 
 
 def linear(code, data, x0, x1, out, y, column, width, groups, stride, w, C):
@@ -832,7 +843,7 @@ def _locate_part(stream, part, target, C, W, LEVEL):
             i0, w, count = -1 - FILL, _narrowed(0, C), 0
         return i0, i1, w, ok, count
 
-    return full if int(LEVEL.dtype) & 1 else plain
+    return full if everything(LEVEL) else plain
 
 
 def write_part(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
@@ -885,7 +896,7 @@ def _write_part(parts, p, memory, found, place, undefined, room, C, W, LEVEL):
             sampled(part, at[part.data], x0, x1, w, at[part.out], y, chunks(room, C), C)
         return True
 
-    return full if int(LEVEL.dtype) & 1 else plain
+    return full if everything(LEVEL) else plain
 
 
 def finish(parts, memory, undefined, room, LEVEL):
@@ -907,7 +918,7 @@ def _finish(parts, memory, undefined, room, LEVEL):
             else:
                 put_queued(parts, memory, undefined, room, D_F32)
 
-    return full if int(LEVEL.dtype) & 1 else plain
+    return full if everything(LEVEL) else plain
 
 
 def _none(W):

@@ -14,6 +14,7 @@ from .part import (
     finish,
     is_wide,
     locate_part,
+    of_precision,
     place_in,
     room_for,
     sample_part,
@@ -258,7 +259,7 @@ def _sample_precisely(part, memory, x0, code, y, room, wide, LEVEL):
     def double(part, memory, x0, code, y, room, wide, LEVEL):
         sample_part(part, memory, x0, code, y, room, DOUBLE, LEVEL)
 
-    return (both, single, double)[int(LEVEL.dtype) >> 1]
+    return of_precision(LEVEL, both, single, double)
 
 
 def make_precisely(stream, parts, p, memory, target, place, room, wide, W, LEVEL):
@@ -278,7 +279,7 @@ def _make_precisely(stream, parts, p, memory, target, place, room, wide, W, LEVE
     def double(stream, parts, p, memory, target, place, room, wide, W, LEVEL):
         return made(stream, parts, p, memory, target, place, room, DOUBLE, W, LEVEL)
 
-    return (both, single, double)[int(LEVEL.dtype) >> 1]
+    return of_precision(LEVEL, both, single, double)
 
 
 @inline
